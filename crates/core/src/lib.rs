@@ -1,0 +1,1 @@
+//! The domain: deployment, runbook, checks, carrying, verification, providers.

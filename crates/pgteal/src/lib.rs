@@ -1,0 +1,1 @@
+//! The `pgteal` library behind the command.

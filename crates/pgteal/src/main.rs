@@ -1,0 +1,3 @@
+//! The `pgteal` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Typed operations on one PostgreSQL server.

@@ -1,0 +1,1 @@
+//! The data plane: sessions, gate, routes, upstreams, admin console.

@@ -1,0 +1,3 @@
+//! The `pgteal-proxy` program.
+
+fn main() {}

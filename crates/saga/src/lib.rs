@@ -1,0 +1,1 @@
+//! The workflow engine: plan, journal, fold, decide, driver, lease, the proof kit.

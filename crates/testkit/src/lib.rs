@@ -1,0 +1,1 @@
+//! Real clusters as processes, links that fail, and the tests that need them.

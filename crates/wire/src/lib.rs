@@ -1,0 +1,1 @@
+//! PostgreSQL protocol bytes: framing, startup, messages, SCRAM, cancel keys, the transaction tracker.
