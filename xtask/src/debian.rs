@@ -1,0 +1,39 @@
+//! Debian packages that the tests and the fetching of PostgreSQL need: installed when we are root, otherwise named
+//! in one clear line. Refuses to know what they are needed for.
+
+use crate::shell;
+use anyhow::{Result, bail};
+use std::process::Command;
+
+/// Makes sure that `packages` get installed, or says what the user has to run.
+pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let list = packages.join(" ");
+    if !shell::on_path("apt-get") {
+        bail!("{why}: install what Debian calls {list}, then run this command again");
+    }
+    if !shell::is_root() {
+        bail!("{why}: run `sudo apt-get install -y {list}`, then run this command again");
+    }
+    println!("installing Debian packages: {list} ({why})");
+    if shell::run(&mut apt_install(packages)).is_ok() {
+        return Ok(());
+    }
+    // A fresh machine has no package lists, or lists that name versions no longer served.
+    shell::run(Command::new("apt-get").args(["update", "-q"]))?;
+    shell::run(&mut apt_install(packages))
+}
+
+/// The program `name`, on the PATH or in the directory where Debian keeps servers' programs.
+pub(crate) fn has_program(name: &str) -> bool {
+    shell::on_path(name) || std::path::Path::new("/usr/sbin").join(name).is_file()
+}
+
+fn apt_install(packages: &[&str]) -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command.args(["install", "-y", "-q", "--no-install-recommends"]).args(packages);
+    command
+}
