@@ -1,1 +1,5 @@
-//! The domain: deployment, runbook, checks, carrying, verification, providers.
+//! The domain: deployment, runbook, checks, carrying, verification, providers. Refuses to know the
+//! command line, HTTP, and which router sends the clients.
+
+pub mod deployment;
+pub mod router;

@@ -1,0 +1,117 @@
+//! Owns the contract with whatever sends clients to a side. Refuses to know which router it is.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::deployment::Side;
+
+/// What a router reports about itself, observed now and never remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouterState {
+    /// The side that new transactions go to.
+    pub route: Side,
+    /// Whether the gate is closed, and by which epoch.
+    pub held_by: Option<u64>,
+    /// Highest epoch the router has seen; a command with a lower one is refused.
+    pub epoch: u64,
+    /// Client sessions connected.
+    pub clients: u64,
+    /// Client sessions inside a transaction or an unanswered request.
+    pub busy: u64,
+    /// Age of the oldest open client transaction.
+    pub longest_transaction: Duration,
+    /// The side for which idle sessions have a second upstream open, if any.
+    pub warm_side: Option<Side>,
+    /// Sessions whose second upstream is ready.
+    pub warm: u64,
+    /// Sessions that would be ended by a repoint, because they hold what cannot be carried.
+    pub pinned: u64,
+}
+
+/// Outcome of preparing sessions for a repoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// Sessions looked at.
+    pub sessions: u64,
+    /// Of these, ready to move.
+    pub warm: u64,
+    /// Of these, holding what cannot be carried.
+    pub pinned: u64,
+    /// Of these, not ready, and the first reason.
+    pub failed: u64,
+    /// Why the first one failed.
+    pub failed_reason: Option<String>,
+}
+
+/// Outcome of a drain.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drained {
+    /// Sessions still inside a transaction when the budget was spent.
+    pub busy: u64,
+    /// Sessions ended with SQLSTATE 57P01 because the policy said so.
+    pub terminated: u64,
+}
+
+/// What went wrong between us and a router.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RouterError {
+    /// The router was not reached, or the link broke: the command may or may not have taken effect.
+    #[error("router {router}: no answer to {command}: {reason}")]
+    Unknown {
+        /// The router's name in the configuration.
+        router: String,
+        /// The command that was sent.
+        command: String,
+        /// What the link said.
+        reason: String,
+    },
+    /// The router refused the command and changed nothing.
+    #[error("router {router} refused {command}: {reason}")]
+    Refused {
+        /// The router's name in the configuration.
+        router: String,
+        /// The command that was sent.
+        command: String,
+        /// What the router said.
+        reason: String,
+    },
+    /// A newer controller drives the router.
+    #[error("router {router} refused {command}: {reason}")]
+    StaleEpoch {
+        /// The router's name in the configuration.
+        router: String,
+        /// The command that was sent.
+        command: String,
+        /// What the router said.
+        reason: String,
+    },
+}
+
+/// Something that sends clients to a side and can stop sending for a moment.
+///
+/// Every command carries the epoch and is idempotent for it; a lower epoch than the highest seen is
+/// refused. Which side is *safe* to write to is never the router's business: that is the fence.
+#[async_trait]
+pub trait Router: Debug + Send + Sync {
+    /// The name in the configuration.
+    fn name(&self) -> &str;
+    /// Looks at the router.
+    async fn state(&self) -> Result<RouterState, RouterError>;
+    /// Opens, for each idle client session, its upstream on `to`, with settings and prepared statements.
+    async fn prepare(&self, to: Side, epoch: u64, bound: Duration) -> Result<Prepared, RouterError>;
+    /// Closes what `prepare` opened.
+    async fn unprepare(&self, epoch: u64) -> Result<(), RouterError>;
+    /// Closes the gate at transaction boundaries; the router releases by itself after `limit`.
+    async fn hold(&self, epoch: u64, limit: Duration) -> Result<RouterState, RouterError>;
+    /// Waits for open transactions to end; with `terminate`, ends what is left when `budget` is spent.
+    async fn drain(&self, epoch: u64, budget: Duration, terminate: bool) -> Result<Drained, RouterError>;
+    /// While held: brings up to date the upstreams of sessions that changed since `prepare`.
+    async fn settle(&self, epoch: u64, bound: Duration) -> Result<Prepared, RouterError>;
+    /// Changes the route. Refused unless held by this epoch with no open transaction.
+    async fn repoint(&self, to: Side, epoch: u64) -> Result<(), RouterError>;
+    /// Opens the gate.
+    async fn release(&self, epoch: u64) -> Result<(), RouterError>;
+}
