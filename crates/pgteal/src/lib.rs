@@ -1,1 +1,11 @@
-//! The `pgteal` library behind the command.
+//! The `pgteal` library behind the command: configuration, commands, rendering, advice. Knows no SQL.
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod errors;
+pub mod exit;
+pub mod logging;
+pub mod servers;
+pub mod ui;
+pub mod units;

@@ -1,0 +1,297 @@
+//! `pgteal.toml`: the tables, their defaults and what each key means. The doc comments here are the JSON schema's
+//! descriptions. Knows neither PostgreSQL nor the workflow: other modules turn these values into a deployment.
+
+mod bounds;
+mod conninfo;
+mod error;
+mod keys;
+mod load;
+mod schema;
+mod secret;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use jiff::civil::Date;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use conninfo::{hide_password, split_password};
+pub use error::ConfigError;
+pub use load::{DEFAULT_FILE, Env, Loaded, load, parse};
+pub use schema::{PUBLISHED, schema_text};
+pub use secret::{Secret, password};
+
+/// Everything that `pgteal.toml` may say.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "pgteal.toml")]
+pub struct Config {
+    /// The deployment: one blue and one green cluster and the proxy in front.
+    pub deployment: Deployment,
+    /// The cluster that serves now.
+    pub blue: Blue,
+    /// The cluster that pgteal prepares to replace it.
+    pub green: Green,
+    /// The proxy that clients connect to.
+    #[serde(default)]
+    pub proxy: Proxy,
+    /// How a switchover behaves.
+    #[serde(default)]
+    pub switch: Switch,
+    /// Initial sync and replication.
+    #[serde(default)]
+    pub replication: Replication,
+    /// Recorded exceptions to checks.
+    #[serde(default)]
+    pub checks: Checks,
+}
+
+/// Names the deployment and says where its journal lives.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Deployment {
+    /// A name for people: lower-case letters, digits, `-` and `_`, at most 63 characters.
+    pub name: String,
+    /// Directory of the journal and of the proxy's files; relative to this file. Never put it on blue's disk.
+    #[serde(default = "default_state_dir")]
+    pub state_dir: PathBuf,
+}
+
+fn default_state_dir() -> PathBuf {
+    PathBuf::from(".pgteal")
+}
+
+/// How to reach blue.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Blue {
+    /// Connection URI or `key=value` string of a superuser role of the tool's own, without a password.
+    pub conninfo: String,
+    /// How green's server reaches blue for replication, when that is not `conninfo`.
+    #[serde(default)]
+    pub replication_conninfo: Option<String>,
+    /// File whose first line is the password; `PGTEAL_BLUE_PASSWORD` and `.pgpass` work as well.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+}
+
+/// Who provides green.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    /// pgteal makes the cluster with initdb and runs it as processes of this machine.
+    Local,
+    /// An empty server that you give.
+    Existing,
+}
+
+/// How green is made, or reached.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Green {
+    /// `local`: pgteal makes the cluster. `existing`: an empty server that you give.
+    pub provider: Provider,
+    /// `existing` only: connection URI or `key=value` string, without a password.
+    #[serde(default)]
+    pub conninfo: Option<String>,
+    /// How blue's server reaches green for reverse replication, when that is not the address pgteal uses.
+    #[serde(default)]
+    pub replication_conninfo: Option<String>,
+    /// `existing` only: file whose first line is the password; `PGTEAL_GREEN_PASSWORD` and `.pgpass` work as well.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// `bin` directory of green's PostgreSQL version (initdb, pg_ctl, pg_dump). Needed by `local`; with `existing`
+    /// found by version when left out.
+    #[serde(default)]
+    pub bindir: Option<PathBuf>,
+    /// `local` only: the data directory to make; must not exist, or be empty.
+    #[serde(default)]
+    pub data_dir: Option<PathBuf>,
+    /// `local` only: TCP port of green.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<u16>,
+    /// `local` only: addresses green listens on, as PostgreSQL's `listen_addresses` (default `127.0.0.1`).
+    #[serde(default)]
+    pub listen: Option<String>,
+    /// `local` only: directory of green's Unix socket (default: inside the state directory).
+    #[serde(default)]
+    pub unix_dir: Option<PathBuf>,
+    /// `local` only: the operating system user that runs green, when pgteal runs as root.
+    #[serde(default)]
+    pub os_user: Option<String>,
+    /// `local` only: server settings that win over those carried from blue, e.g. `shared_buffers = "8GB"`.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, Parameter>,
+}
+
+/// The value of one server setting.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Parameter {
+    /// `on` or `off`.
+    Bool(bool),
+    /// A number without a unit.
+    Integer(i64),
+    /// A number with a fraction.
+    Float(f64),
+    /// Anything else, as PostgreSQL writes it.
+    Text(String),
+}
+
+impl std::fmt::Display for Parameter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bool(value) => f.write_str(if *value { "on" } else { "off" }),
+            Self::Integer(value) => value.fmt(f),
+            Self::Float(value) => value.fmt(f),
+            Self::Text(value) => f.write_str(value),
+        }
+    }
+}
+
+/// How clients of the proxy prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Auth {
+    /// By the role's verifier on the server: SCRAM-SHA-256, or md5 where the role still has an md5 verifier.
+    Verifier,
+    /// Clear text over TLS, checked by the server's login.
+    Cleartext,
+    /// No proof at all: only for a trusted machine.
+    Trust,
+}
+
+/// The proxy that clients connect to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Proxy {
+    /// Addresses, `ip:port`, that clients connect to.
+    pub listen: Vec<SocketAddr>,
+    /// Directory of the proxy's Unix socket, through which pgteal also steers it (default: the state directory).
+    pub unix_dir: Option<PathBuf>,
+    /// The number in the socket's name, `.s.PGSQL.<unix_port>`.
+    #[schemars(range(min = 1, max = 65535))]
+    pub unix_port: u16,
+    /// Certificate chain (PEM) shown to clients; needs `tls_key`.
+    pub tls_cert: Option<PathBuf>,
+    /// Private key (PEM) of `tls_cert`.
+    pub tls_key: Option<PathBuf>,
+    /// How clients log in.
+    pub auth: Auth,
+    /// Roles that may use the proxy's console over TCP; the owner of the Unix socket always may.
+    pub admin_users: Vec<String>,
+    /// Client sessions accepted at the same time.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_clients: u32,
+    /// The proxy's own limit of a hold in milliseconds: it releases by itself when nobody does (I5).
+    #[schemars(range(min = 100, max = 600_000))]
+    pub max_hold_ms: u64,
+}
+
+impl Default for Proxy {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 6432))],
+            unix_dir: None,
+            unix_port: 6432,
+            tls_cert: None,
+            tls_key: None,
+            auth: Auth::Verifier,
+            admin_users: Vec::new(),
+            max_clients: 10_000,
+            max_hold_ms: 60_000,
+        }
+    }
+}
+
+/// What happens to transactions that are still open when the drain budget is spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDrain {
+    /// Wait for them until the deadline, then unwind.
+    Wait,
+    /// End them with SQLSTATE 57P01.
+    Terminate,
+    /// Unwind at once: nothing changes for clients.
+    Abort,
+}
+
+/// How a switchover behaves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Switch {
+    /// Bound of the cutover in milliseconds, from hold to repoint; when it passes, everything is unwound.
+    #[schemars(range(min = 100, max = 600_000))]
+    pub deadline_ms: u64,
+    /// How long open client transactions may take to end, in milliseconds; less than `deadline_ms`.
+    #[schemars(range(min = 0, max = 600_000))]
+    pub drain_budget_ms: u64,
+    /// What happens to transactions still open when the drain budget is spent.
+    pub on_drain: OnDrain,
+    /// How long to wait, before holding anybody, for a calm moment: no transaction older than the drain budget.
+    #[schemars(range(min = 0, max = 86_400_000))]
+    pub wait_ms: u64,
+    /// Lag above which no switchover starts.
+    #[schemars(range(min = 0))]
+    pub max_lag_bytes: u64,
+}
+
+impl Default for Switch {
+    fn default() -> Self {
+        Self {
+            deadline_ms: 3_000,
+            drain_budget_ms: 500,
+            on_drain: OnDrain::Terminate,
+            wait_ms: 60_000,
+            max_lag_bytes: 16 << 20,
+        }
+    }
+}
+
+/// Initial sync and replication.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Replication {
+    /// WAL that our slots may retain on a server, in bytes, before the run is stopped to save its disk (I7).
+    #[schemars(range(min = 67_108_864))]
+    pub wal_fuse_bytes: u64,
+    /// Tables copied at the same time in one database.
+    #[schemars(range(min = 1, max = 64))]
+    pub copy_workers: u32,
+    /// Indexes and constraints built at the same time after the copy.
+    #[schemars(range(min = 1, max = 64))]
+    pub index_jobs: u32,
+}
+
+impl Default for Replication {
+    fn default() -> Self {
+        Self { wal_fuse_bytes: 64 << 30, copy_workers: 4, index_jobs: 4 }
+    }
+}
+
+/// Recorded exceptions to checks.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Checks {
+    /// One `[[checks.waivers]]` table for each exception.
+    pub waivers: Vec<Waiver>,
+}
+
+/// A finding that somebody has looked at and accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Waiver {
+    /// The check's id, as `pgteal plan` prints it.
+    pub check: String,
+    /// Only findings about this object; all findings of the check when left out.
+    #[serde(default)]
+    pub object: Option<String>,
+    /// Why it is accepted.
+    pub reason: String,
+    /// Last day on which the waiver counts, `YYYY-MM-DD`.
+    #[schemars(with = "String", regex(pattern = r"^\d{4}-\d{2}-\d{2}$"))]
+    pub expires: Date,
+}

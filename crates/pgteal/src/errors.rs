@@ -1,0 +1,198 @@
+//! The one place that gives advice: every failure becomes what happened, which object, what it means for the data, the
+//! next command, and an exit code. All other modules state facts.
+
+use serde::Serialize;
+
+use crate::config::ConfigError;
+use crate::exit::Exit;
+use crate::ui::{Style, Ui};
+
+/// Why a command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file that would be overwritten.
+    #[error("{} exists", path.display())]
+    Exists {
+        /// The file.
+        path: std::path::PathBuf,
+    },
+    /// A file of ours cannot be read or written.
+    #[error("cannot {verb} {}: {reason}", path.display())]
+    File {
+        /// `write`, `make`, `run`.
+        verb: &'static str,
+        /// The file.
+        path: std::path::PathBuf,
+        /// The system's message.
+        reason: String,
+    },
+    /// An argument that clap cannot judge.
+    #[error("{argument}: {reason}")]
+    Argument {
+        /// The argument.
+        argument: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No server distribution of this version.
+    #[error("no PostgreSQL {major} server programs on this machine")]
+    NoDistribution {
+        /// Major version.
+        major: u32,
+        /// Where we looked.
+        looked: Vec<std::path::PathBuf>,
+    },
+    /// A program of ours is missing.
+    #[error("{program} is neither beside pgteal nor in PATH")]
+    NoProgram {
+        /// The program.
+        program: String,
+    },
+}
+
+/// A failure as users see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Advice {
+    /// Stable name of the kind of failure.
+    pub code: &'static str,
+    /// What happened.
+    pub what: String,
+    /// The object concerned.
+    pub object: Option<String>,
+    /// What it means for the data.
+    pub data: String,
+    /// The next command or deed.
+    pub next: String,
+    /// The exit code.
+    #[serde(skip)]
+    pub exit: Exit,
+}
+
+const UNTOUCHED: &str = "nothing was changed";
+
+impl Failure {
+    /// The advice for this failure.
+    #[must_use]
+    pub fn advice(&self) -> Advice {
+        let what = self.to_string();
+        let advice = |code, exit, object: Option<String>, data: &str, next: String| Advice {
+            code,
+            what: what.clone(),
+            object,
+            data: data.into(),
+            next,
+            exit,
+        };
+        let show = |path: &std::path::Path| Some(path.display().to_string());
+        match self {
+            Self::Config(error) => config(error, what),
+            Self::Exists { path } => advice(
+                "exists",
+                Exit::Usage,
+                show(path),
+                "the file was left as it is",
+                format!(
+                    "edit it, or write another one: pgteal --config other.toml init ...; or move {} away",
+                    path.display()
+                ),
+            ),
+            Self::File { path, .. } => advice(
+                "file",
+                Exit::Internal,
+                show(path),
+                UNTOUCHED,
+                "check that the directory exists, is writable and has room, then run the command again"
+                    .into(),
+            ),
+            Self::Argument { argument, .. } => advice(
+                "argument",
+                Exit::Usage,
+                Some(argument.clone()),
+                UNTOUCHED,
+                "run the command with --help to see what it takes".into(),
+            ),
+            Self::NoDistribution { major, looked } => advice(
+                "no-distribution",
+                Exit::Usage,
+                Some(format!("PostgreSQL {major}")),
+                UNTOUCHED,
+                format!(
+                    "install PostgreSQL {major}, or name its directory in PGTEAL_PG_DIR; looked in {}",
+                    looked.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+                ),
+            ),
+            Self::NoProgram { program } => advice(
+                "no-program",
+                Exit::Usage,
+                Some(program.clone()),
+                UNTOUCHED,
+                format!("put {program} into the directory of pgteal or into PATH"),
+            ),
+        }
+    }
+
+    /// Shows the failure and answers the exit code.
+    pub fn report(&self, ui: &Ui) -> Exit {
+        let advice = self.advice();
+        ui.object(&serde_json::json!({ "error": advice }));
+        if !ui.json() {
+            ui.note(format!("{} {}", ui.paint(Style::Bad, "error:"), advice.what));
+            if let Some(object) = &advice.object {
+                ui.note(format!("  object: {object}"));
+            }
+            ui.note(format!("  data:   {}", advice.data));
+            ui.note(format!("  next:   {}", advice.next));
+        }
+        advice.exit
+    }
+}
+
+fn config(error: &ConfigError, what: String) -> Advice {
+    let (code, object, next) = match error {
+        ConfigError::Missing { path } => (
+            "config-missing",
+            path.display().to_string(),
+            "write one: pgteal init 'postgresql://pgteal@blue-host/postgres'; or name it with --config FILE"
+                .to_owned(),
+        ),
+        ConfigError::Unreadable { path, .. } => (
+            "config-unreadable",
+            path.display().to_string(),
+            "make the file readable for the user that runs pgteal".to_owned(),
+        ),
+        ConfigError::Syntax { path, line, .. } => (
+            "config-syntax",
+            format!("{}:{line}", path.display()),
+            "correct the line; pgteal config schema prints every key with its type".to_owned(),
+        ),
+        ConfigError::UnknownKey { path, line, .. } => (
+            "config-unknown-key",
+            format!("{}:{line}", path.display()),
+            "correct or remove the key; pgteal config schema prints all that are known".to_owned(),
+        ),
+        ConfigError::MissingKey { path, key, table } => (
+            "config-missing-key",
+            path.display().to_string(),
+            format!("add `{key} = ...` to {table}; pgteal config schema says what it takes"),
+        ),
+        ConfigError::Value { key, .. } => (
+            "config-value",
+            key.clone(),
+            "correct the value; pgteal config schema prints the bounds".to_owned(),
+        ),
+        ConfigError::PasswordInline { key, env, .. } => (
+            "config-password",
+            key.clone(),
+            format!("take the password out and give it by {env}, by password_file, or by .pgpass"),
+        ),
+        ConfigError::PasswordFile { path, .. } => (
+            "password-file",
+            path.display().to_string(),
+            "put the password into its first line, then: chmod 600 FILE".to_owned(),
+        ),
+    };
+    Advice { code, what, object: Some(object), data: UNTOUCHED.into(), next, exit: Exit::Usage }
+}
