@@ -1,5 +1,7 @@
 //! The domain: deployment, runbook, checks, carrying, verification, providers. Refuses to know the
 //! command line, HTTP, and which router sends the clients.
 
+pub mod checks;
 pub mod deployment;
+pub mod progress;
 pub mod router;
