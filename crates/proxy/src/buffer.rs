@@ -1,0 +1,176 @@
+//! Owns the bytes between a read and a write of one direction: a fixed window with a scanned front and an unscanned tail.
+//! Refuses to know messages.
+//!
+//! Layout: `[start .. cleared)` may be written out, `[cleared .. end)` has been read and not cleared yet. The capacity
+//! never grows: larger messages stream through.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A window of bytes.
+#[derive(Debug)]
+pub struct Window {
+    data: Box<[u8]>,
+    start: usize,
+    cleared: usize,
+    end: usize,
+    unflushed: bool,
+}
+
+impl Window {
+    /// An empty window.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self { data: vec![0; capacity].into_boxed_slice(), start: 0, cleared: 0, end: 0, unflushed: false }
+    }
+
+    /// What was read and is not cleared yet.
+    #[must_use]
+    pub fn pending(&self) -> &[u8] {
+        self.data.get(self.cleared..self.end).unwrap_or_default()
+    }
+
+    /// Lets the next `count` pending bytes be written.
+    pub fn clear(&mut self, count: usize) {
+        self.cleared = (self.cleared + count).min(self.end);
+    }
+
+    /// Takes the next `count` pending bytes out: they will not be written. Only legal while nothing is cleared before
+    /// them, which is so at a message boundary after everything was written.
+    pub fn discard(&mut self, count: usize) {
+        let count = count.min(self.end - self.cleared);
+        self.data.copy_within(self.start..self.cleared, self.start + count);
+        self.start += count;
+        self.cleared += count;
+    }
+
+    /// Whether cleared bytes wait to be written or flushed.
+    #[must_use]
+    pub const fn has_cleared(&self) -> bool {
+        self.start < self.cleared || self.unflushed
+    }
+
+    /// Whether there is room to read into, after moving bytes to the front when that is cheap or needed.
+    fn make_room(&mut self) -> bool {
+        if self.start == self.end {
+            (self.start, self.cleared, self.end) = (0, 0, 0);
+        } else if self.end == self.data.len() && self.start > 0 {
+            self.data.copy_within(self.start..self.end, 0);
+            self.cleared -= self.start;
+            self.end -= self.start;
+            self.start = 0;
+        }
+        self.end < self.data.len()
+    }
+
+    /// Puts whole messages of our own behind everything that is cleared. Only legal when nothing is pending.
+    /// Answers false, and puts nothing, when there is no room.
+    pub fn put_cleared(&mut self, bytes: &[u8]) -> bool {
+        self.make_room();
+        let Some(target) = self.data.get_mut(self.end..self.end + bytes.len()) else { return false };
+        if self.cleared != self.end {
+            return false;
+        }
+        target.copy_from_slice(bytes);
+        self.end += bytes.len();
+        self.cleared = self.end;
+        true
+    }
+
+    /// One read. `Ready(Ok(0))` is the end of the stream; pending also when the window is full.
+    ///
+    /// # Errors
+    /// The stream's.
+    pub fn poll_fill<R: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut R,
+    ) -> Poll<io::Result<usize>> {
+        if !self.make_room() {
+            return Poll::Pending;
+        }
+        let Some(room) = self.data.get_mut(self.end..) else { return Poll::Pending };
+        let mut buf = ReadBuf::new(room);
+        ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
+        let count = buf.filled().len();
+        self.end += count;
+        Poll::Ready(Ok(count))
+    }
+
+    /// Writes and flushes what is cleared; ready when nothing cleared is left.
+    ///
+    /// # Errors
+    /// The stream's.
+    pub fn poll_drain<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut W,
+    ) -> Poll<io::Result<()>> {
+        while self.start < self.cleared {
+            let Some(out) = self.data.get(self.start..self.cleared) else { break };
+            let count = ready!(Pin::new(&mut *stream).poll_write(cx, out))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.start += count;
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            ready!(Pin::new(stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn fill(window: &mut Window, mut bytes: &[u8]) -> Option<usize> {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        match window.poll_fill(&mut cx, &mut bytes) {
+            Poll::Ready(result) => Some(result.unwrap()),
+            Poll::Pending => None,
+        }
+    }
+
+    fn drain(window: &mut Window) -> Vec<u8> {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut out = Vec::new();
+        assert!(window.poll_drain(&mut cx, &mut out).is_ready());
+        out
+    }
+
+    #[test]
+    fn only_what_is_cleared_leaves() {
+        let mut window = Window::new(8);
+        assert_eq!(fill(&mut window, b"abcdef"), Some(6));
+        window.clear(2);
+        assert_eq!(drain(&mut window), b"ab");
+        assert_eq!(window.pending(), b"cdef");
+        assert_eq!(fill(&mut window, b"ghijk"), Some(2), "the tail first");
+        assert_eq!(fill(&mut window, b"ijk"), Some(2), "then the room that was moved free");
+        assert_eq!(fill(&mut window, b"k"), None, "full");
+        window.clear(100);
+        assert_eq!(drain(&mut window), b"cdefghij");
+        assert!(!window.has_cleared());
+    }
+
+    #[test]
+    fn discarded_bytes_never_leave_and_ours_go_behind() {
+        let mut window = Window::new(16);
+        fill(&mut window, b"abXXcd");
+        window.clear(2);
+        window.discard(2);
+        assert!(!window.put_cleared(b"no"), "something is pending");
+        window.clear(2);
+        assert!(window.put_cleared(b"ours"));
+        assert_eq!(drain(&mut window), b"abcdours");
+        assert!(!window.put_cleared(&[0; 17]));
+    }
+}

@@ -1,0 +1,336 @@
+//! Owns the proxy's own configuration file (TOML): listeners, the two routes, login policy, limits.
+//! Refuses to know the deployment's configuration: whoever drives the proxy writes this file for it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::route::Side;
+
+/// The whole configuration. Unknown keys are refused.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// TCP addresses to listen on. Port 0 takes a free port.
+    #[serde(default)]
+    pub listen: Vec<SocketAddr>,
+    /// Directory of the Unix socket, named `.s.PGSQL.<unix_port>` as libpq expects.
+    #[serde(default)]
+    pub unix_dir: Option<PathBuf>,
+    /// The port number in the name of the Unix socket.
+    #[serde(default = "default_unix_port")]
+    pub unix_port: u16,
+    /// Where route and epoch survive the process.
+    pub state_file: PathBuf,
+    /// The route taken when there is no state file yet.
+    #[serde(default = "default_route")]
+    pub initial_route: Side,
+    /// The side named blue.
+    pub blue: ServerConfig,
+    /// The side named green. May be absent until it exists: then it cannot be warmed or repointed to.
+    pub green: Option<ServerConfig>,
+    /// How clients prove who they are.
+    #[serde(default)]
+    pub auth: AuthConfig,
+    /// Who may use the console besides the proxy's own operating-system user.
+    #[serde(default)]
+    pub admin: AdminConfig,
+    /// The certificate shown to clients; without it `SSLRequest` is answered `N`.
+    pub tls: Option<TlsConfig>,
+    /// Every bound the proxy keeps.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// One server the proxy can open upstreams to.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Host name, address, or (beginning with `/`) the directory of a Unix socket.
+    pub host: String,
+    /// TCP port, or the number in the name of the Unix socket.
+    #[serde(default = "default_server_port")]
+    pub port: u16,
+    /// TLS policy towards the server, in libpq's words. Ignored on a Unix socket, as libpq does.
+    #[serde(default)]
+    pub sslmode: SslMode,
+    /// PEM file with the roots for `verify-ca` and `verify-full`; the system's own when absent.
+    #[serde(default)]
+    pub sslrootcert: Option<PathBuf>,
+}
+
+/// libpq's `sslmode` (PostgreSQL documentation, section "SSL Support").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SslMode {
+    /// Never TLS.
+    Disable,
+    /// TLS when the server offers it, no verification.
+    #[default]
+    Prefer,
+    /// TLS or nothing, no verification.
+    Require,
+    /// TLS, the chain is verified.
+    VerifyCa,
+    /// TLS, chain and host name are verified.
+    VerifyFull,
+}
+
+/// How clients log in.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthConfig {
+    /// What is asked of a client.
+    pub method: AuthMethod,
+    /// Let cleartext passwords over an unencrypted TCP connection pass. Off unless said.
+    pub cleartext_without_tls: bool,
+    /// The role that looks up verifiers on the active side.
+    pub service_user: String,
+    /// The database it connects to.
+    pub service_database: String,
+    /// Environment variable that holds its password.
+    pub service_password_env: Option<String>,
+    /// File that holds its password (first line).
+    pub service_password_file: Option<PathBuf>,
+    /// Query with one parameter, the user's name, that answers `(rolname, rolpassword)`; the default reads `pg_authid`.
+    pub query: Option<String>,
+    /// How long a verifier is believed without asking again, in milliseconds.
+    pub cache_ms: u64,
+    /// The largest SCRAM iteration count accepted from a server or verifier.
+    pub max_scram_iterations: u32,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            method: AuthMethod::Verifier,
+            cleartext_without_tls: false,
+            service_user: "pgteal".into(),
+            service_database: "postgres".into(),
+            service_password_env: None,
+            service_password_file: None,
+            query: None,
+            cache_ms: 60_000,
+            max_scram_iterations: 1_000_000,
+        }
+    }
+}
+
+/// What a client is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuthMethod {
+    /// Nothing; the server behind must trust the proxy as well.
+    Trust,
+    /// What fits the verifier stored on the server: SCRAM-SHA-256 or md5.
+    #[default]
+    Verifier,
+    /// The password itself, checked by logging in with it.
+    Cleartext,
+}
+
+/// Who may give console commands.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminConfig {
+    /// Roles that may enter the console by an ordinary login. The proxy's own operating-system user and root may
+    /// always, over the Unix socket.
+    pub users: Vec<String>,
+}
+
+/// The certificate and key shown to clients, both PEM.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// Certificate chain, leaf first.
+    pub cert: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+    /// Refuse clients that do not ask for TLS (on TCP).
+    #[serde(default)]
+    pub required: bool,
+}
+
+/// Every bound of the proxy. Times in milliseconds, sizes in bytes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Client connections at once; the next one is refused with 53300.
+    pub max_clients: usize,
+    /// From accept until the client has sent its startup packet and proven who it is.
+    pub client_login_ms: u64,
+    /// Opening one upstream, from connect to its first `ReadyForQuery`.
+    pub upstream_login_ms: u64,
+    /// Upstreams opened at the same time while warming.
+    pub warm_concurrency: usize,
+    /// Bytes buffered per direction of a session.
+    pub buffer_bytes: usize,
+    /// Bytes of `Parse` messages kept per session for replay; beyond it the session cannot be carried.
+    pub prepared_bytes: usize,
+    /// One round trip to observe a session's state.
+    pub observe_ms: u64,
+    /// The longest hold a driver may ask for.
+    pub hold_limit_max_ms: u64,
+    /// After SIGTERM, how long open transactions may finish.
+    pub shutdown_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_clients: 10_000,
+            client_login_ms: 60_000,
+            upstream_login_ms: 10_000,
+            warm_concurrency: 8,
+            buffer_bytes: 32 * 1024,
+            prepared_bytes: 4 * 1024 * 1024,
+            observe_ms: 5_000,
+            hold_limit_max_ms: 120_000,
+            shutdown_ms: 5_000,
+        }
+    }
+}
+
+impl Limits {
+    /// The bound of one upstream login.
+    #[must_use]
+    pub const fn upstream_login(&self) -> Duration {
+        Duration::from_millis(self.upstream_login_ms)
+    }
+
+    /// The bound of one client login.
+    #[must_use]
+    pub const fn client_login(&self) -> Duration {
+        Duration::from_millis(self.client_login_ms)
+    }
+
+    /// The bound of one observation.
+    #[must_use]
+    pub const fn observe(&self) -> Duration {
+        Duration::from_millis(self.observe_ms)
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("{path}: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line and reason.
+        source: Box<toml::de::Error>,
+    },
+    /// A value makes no sense.
+    #[error("{key}: {reason}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, parsed, or when a value is out of range.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let config: Self = toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks the values that types alone cannot.
+    ///
+    /// # Errors
+    /// Names the first key whose value makes no sense.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let bad = |key, reason: &str| Err(ConfigError::Value { key, reason: reason.into() });
+        if self.listen.is_empty() && self.unix_dir.is_none() {
+            return bad("listen", "neither `listen` nor `unix_dir` is given: nobody could connect");
+        }
+        if self.initial_route == Side::Green && self.green.is_none() {
+            return bad("initial_route", "is green, but there is no [green]");
+        }
+        if !(4096..=16 * 1024 * 1024).contains(&self.limits.buffer_bytes) {
+            return bad("limits.buffer_bytes", "must lie between 4096 and 16777216");
+        }
+        if self.limits.max_clients == 0 || self.limits.warm_concurrency == 0 {
+            return bad("limits", "max_clients and warm_concurrency must be at least 1");
+        }
+        Ok(())
+    }
+
+    /// The server of a side, if it is configured.
+    #[must_use]
+    pub const fn server(&self, side: Side) -> Option<&ServerConfig> {
+        match side {
+            Side::Blue => Some(&self.blue),
+            Side::Green => self.green.as_ref(),
+        }
+    }
+}
+
+const fn default_unix_port() -> u16 {
+    6432
+}
+
+const fn default_server_port() -> u16 {
+    5432
+}
+
+const fn default_route() -> Side {
+    Side::Blue
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        let config: Config = toml::from_str(text).map_err(|e| e.to_string())?;
+        config.check().map_err(|e| e.to_string())?;
+        Ok(config)
+    }
+
+    const SMALL: &str = "listen = [\"127.0.0.1:0\"]\nstate_file = \"s\"\n[blue]\nhost = \"/tmp\"\n";
+
+    #[test]
+    fn a_small_file_is_enough() {
+        let config = parse(SMALL).unwrap();
+        assert_eq!(config.blue.port, 5432);
+        assert_eq!(config.auth.method, AuthMethod::Verifier);
+        assert_eq!(config.server(Side::Green), None);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for (text, expected) in [
+            ("state_file = \"s\"\n[blue]\nhost = \"h\"\n".to_owned(), "nobody could connect"),
+            (SMALL.replace("[blue]", "initial_route = \"green\"\n[blue]"), "no [green]"),
+            (format!("{SMALL}colour = 1\n"), "unknown field `colour`"),
+            (format!("{SMALL}[limits]\nbuffer_bytes = 1\n"), "between 4096"),
+        ] {
+            let error = parse(&text).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}
