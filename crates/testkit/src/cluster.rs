@@ -5,7 +5,7 @@ mod builder;
 mod client;
 mod signals;
 
-pub use builder::Builder;
+pub use builder::ClusterBuilder;
 
 use crate::distribution::{Distribution, DistributionError};
 use crate::port::PortLease;
@@ -84,8 +84,8 @@ pub struct Cluster {
 impl Cluster {
     /// A builder for a cluster of `major` (fetched distribution, else Debian's).
     #[must_use]
-    pub fn builder(major: u16) -> Builder {
-        Builder::new(major)
+    pub fn builder(major: u16) -> ClusterBuilder {
+        ClusterBuilder::new(major)
     }
 
     /// A running cluster of `major` with the kit's defaults.
@@ -217,7 +217,9 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // Without a postmaster nothing starts new processes; the scratch directory kills the rest.
+        // A postmaster that ends by itself reaps its children; those of a killed one stay zombies in containers whose
+        // first process reaps nobody. What does not end in time the scratch directory kills.
+        self.end_quickly();
         if let Some(child) = self.postmaster().as_mut() {
             let _ = child.kill();
         }

@@ -4,14 +4,18 @@
 
 mod cluster;
 mod distribution;
+mod link;
 mod port;
+mod program;
 mod scratch;
 mod template;
 mod unprivileged;
 mod wait;
 
-pub use cluster::{Builder, Cluster, ClusterError};
+pub use cluster::{Cluster, ClusterBuilder, ClusterError};
 pub use distribution::{Distribution, DistributionError, MAJORS, required_majors};
+pub use link::{Counters, Cut, Link};
 pub use port::PortLease;
+pub use program::{BinaryError, Output, Program, ProgramBuilder, ProgramError, binary};
 pub use scratch::Scratch;
 pub use wait::{WaitError, wait_until};

@@ -31,7 +31,7 @@ const DEFAULTS: [(&str, &str); 12] = [
 
 /// A cluster to be: UTF8, locale C.UTF-8, superuser `postgres`, trust, logical WAL, `fsync` off.
 #[derive(Debug, Clone)]
-pub struct Builder {
+pub struct ClusterBuilder {
     major: u16,
     debian: bool,
     name: String,
@@ -43,7 +43,7 @@ pub struct Builder {
     hba: Vec<String>,
 }
 
-impl Builder {
+impl ClusterBuilder {
     pub(super) fn new(major: u16) -> Self {
         Self {
             major,

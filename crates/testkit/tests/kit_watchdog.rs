@@ -1,0 +1,67 @@
+//! Nothing of a test stays behind when its process is killed: no server, no program, no directory, no shared memory.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+use pgteal_testkit::{Cluster, Program, Scratch, wait_until};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+const BOUND: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn a_killed_test_leaves_nothing() {
+    let mut victim = Command::new(std::env::current_exe().unwrap());
+    victim.args(["--exact", "victim", "--ignored", "--nocapture"]).stdout(Stdio::piped());
+    let mut victim = victim.spawn().unwrap();
+    let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines();
+    let told = lines.find_map(|line| line.unwrap().strip_prefix("VICTIM ").map(str::to_owned)).unwrap();
+    let [cluster, program, segment] = told.split(' ').collect::<Vec<_>>()[..] else { panic!("{told}") };
+    assert!(!working_in(cluster).is_empty() && !working_in(program).is_empty());
+    assert!(segment_exists(segment), "the test looks for the wrong segment: {segment}");
+
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+
+    let gone = wait_until("everything of the killed test to be gone", BOUND, async || {
+        let left = [working_in(cluster), working_in(program)].concat();
+        let dirs = [cluster, program].map(|dir| Path::new(dir).exists());
+        let segment = segment_exists(segment);
+        if left.is_empty() && dirs == [false, false] && !segment {
+            return Ok(());
+        }
+        Err(format!("processes {left:?}, directories there: {dirs:?}, segment there: {segment}"))
+    });
+    gone.await.unwrap();
+}
+
+/// Not a test of its own: the process that `a_killed_test_leaves_nothing` kills.
+#[tokio::test]
+#[ignore = "started by a_killed_test_leaves_nothing"]
+async fn victim() {
+    let cluster = Cluster::start_new(18).await.unwrap();
+    let worker =
+        cluster.sql("select pid from pg_stat_activity where backend_type = 'walwriter'").await.unwrap();
+    // What stands still does not see that its postmaster died.
+    cluster.freeze_backend(worker.parse().unwrap()).unwrap();
+    let dir = Arc::new(Scratch::new().unwrap());
+    let script = "sleep 1000 & sleep 1000";
+    let _program = Program::file("/bin/sh").args(["-c", script]).dir(&dir).spawn().unwrap();
+    let pid_file = std::fs::read_to_string(cluster.data_dir().join("postmaster.pid")).unwrap();
+    let segment = pid_file.lines().nth(6).unwrap().split_whitespace().nth(1).unwrap();
+    println!("VICTIM {} {} {segment}", cluster.socket_dir().display(), dir.path().display());
+    std::future::pending::<()>().await;
+}
+
+fn working_in(dir: &str) -> Vec<PathBuf> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    processes
+        .filter(|path| std::fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd.starts_with(dir)))
+        .collect()
+}
+
+fn segment_exists(id: &str) -> bool {
+    let table = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+    table.lines().any(|line| line.split_whitespace().nth(1) == Some(id))
+}
