@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_postgres::Config;
 
-use crate::book::Book;
 use crate::connection::{Answers, Connection, Failure};
 use crate::layout::Layout;
 use crate::live::Live;
