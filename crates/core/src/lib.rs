@@ -5,3 +5,6 @@ pub mod checks;
 pub mod deployment;
 pub mod progress;
 pub mod router;
+
+/// The floor below, for the command line, which reaches it only through here.
+pub use pgteal_postgres as postgres;
