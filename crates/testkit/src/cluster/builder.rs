@@ -34,6 +34,7 @@ const DEFAULTS: [(&str, &str); 12] = [
 pub struct ClusterBuilder {
     major: u16,
     debian: bool,
+    on_disk: bool,
     name: String,
     locale: String,
     encoding: String,
@@ -48,6 +49,7 @@ impl ClusterBuilder {
         Self {
             major,
             debian: false,
+            on_disk: false,
             name: format!("pg{major}"),
             locale: "C.UTF-8".into(),
             encoding: "UTF8".into(),
@@ -63,6 +65,13 @@ impl ClusterBuilder {
     pub fn debian(mut self) -> Self {
         self.debian = true;
         self
+    }
+
+    /// Keep the data directory on a real disk and sync to it, for what measures.
+    #[must_use]
+    pub fn on_disk(mut self) -> Self {
+        self.on_disk = true;
+        self.set("fsync", "on")
     }
 
     /// For messages and the log file; `pg<major>` if not given.
@@ -142,7 +151,7 @@ impl ClusterBuilder {
         let distribution =
             if self.debian { Distribution::debian(self.major)? } else { Distribution::find(self.major)? };
         let failed = |source| ClusterError::Io { cluster: self.name.clone(), what: "creation", source };
-        let scratch = Scratch::new().map_err(failed)?;
+        let scratch = if self.on_disk { Scratch::on_disk() } else { Scratch::new() }.map_err(failed)?;
         let port = PortLease::take().map_err(failed)?;
         let data = scratch.path().join("data");
         unprivileged::give(scratch.path()).map_err(failed)?;
