@@ -1,0 +1,50 @@
+//! One try of a step: observe, apply if need be, observe again. What `apply` says of itself does not count.
+//! Refuses to record anything.
+
+use crate::cx::Cx;
+use crate::fault::StepError;
+use crate::step::{Observation, Step};
+
+/// What a try came to.
+pub(super) enum Verdict {
+    /// `observe` says Done.
+    Done,
+    /// `apply` came back, and `observe` says it is not done.
+    NotDone,
+    /// It failed.
+    Failed(StepError),
+    /// The hook ended the driver after `apply`.
+    Died,
+}
+
+/// Tries `step` once; `applied` is asked after `apply` came back, and ends the try when it says so.
+pub(super) async fn forward<W: Send + Sync + 'static>(
+    step: &dyn Step<W>,
+    world: &W,
+    cx: &Cx,
+    applied: impl FnOnce() -> bool,
+) -> Verdict {
+    match look(step, world, cx).await {
+        Verdict::NotDone => {}
+        other => return other,
+    }
+    if let Err(error) = step.apply(world, cx).await {
+        return Verdict::Failed(error);
+    }
+    if applied() {
+        return Verdict::Died;
+    }
+    look(step, world, cx).await
+}
+
+/// What `observe` says now.
+pub(super) async fn look<W: Send + Sync + 'static>(step: &dyn Step<W>, world: &W, cx: &Cx) -> Verdict {
+    match step.observe(world, cx).await {
+        Ok(Observation::Done) => Verdict::Done,
+        Ok(Observation::NotDone) => Verdict::NotDone,
+        Ok(Observation::Foreign(what)) => {
+            Verdict::Failed(StepError::refused(what, "it is there and it is not ours").with_code("foreign"))
+        }
+        Err(error) => Verdict::Failed(error),
+    }
+}
