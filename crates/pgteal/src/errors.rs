@@ -1,6 +1,7 @@
 //! The one place that gives advice: every failure becomes what happened, which object, what it means for the data, the
 //! next command, and an exit code. All other modules state facts.
 
+use pgteal_core::postgres::ConnInfoError;
 use serde::Serialize;
 
 use crate::config::ConfigError;
@@ -13,6 +14,14 @@ pub enum Failure {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A connection string is wrong.
+    #[error("`{key}`: {error}")]
+    ConnInfo {
+        /// The configuration's key.
+        key: &'static str,
+        /// What is wrong.
+        error: ConnInfoError,
+    },
     /// A file that would be overwritten.
     #[error("{} exists", path.display())]
     Exists {
@@ -89,6 +98,14 @@ impl Failure {
         let show = |path: &std::path::Path| Some(path.display().to_string());
         match self {
             Self::Config(error) => config(error, what),
+            Self::ConnInfo { key, .. } => advice(
+                "conninfo",
+                Exit::Usage,
+                Some((*key).to_owned()),
+                UNTOUCHED,
+                "correct it: a URI (postgresql://role@host:port/db) or `key=value` pairs as libpq takes them"
+                    .into(),
+            ),
             Self::Exists { path } => advice(
                 "exists",
                 Exit::Usage,
@@ -155,7 +172,7 @@ fn config(error: &ConfigError, what: String) -> Advice {
         ConfigError::Missing { path } => (
             "config-missing",
             path.display().to_string(),
-            "write one: pgteal init 'postgresql://pgteal@blue-host/postgres'; or name it with --config FILE"
+            "write one: pgteal init --blue 'postgresql://pgteal@db1/postgres'; or name it with --config FILE"
                 .to_owned(),
         ),
         ConfigError::Unreadable { path, .. } => (

@@ -75,5 +75,5 @@ impl From<Exit> for std::process::ExitCode {
 #[must_use]
 pub fn help() -> String {
     let lines = Exit::ALL.iter().map(|exit| format!("  {}  {}\n", exit.code(), exit.meaning()));
-    format!("Exit codes:\n{}", lines.collect::<String>())
+    format!("Exit codes:\n{}", lines.collect::<String>().trim_end())
 }

@@ -25,6 +25,9 @@ impl std::fmt::Debug for Ui {
     }
 }
 
+/// What was written to an output in memory.
+pub type Captured = Arc<Mutex<Vec<u8>>>;
+
 /// The few styles that pgteal uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
@@ -62,8 +65,8 @@ impl Ui {
 
     /// An output kept in memory, without colour or terminal.
     #[must_use]
-    pub fn in_memory(json: bool) -> (Self, Arc<Mutex<Vec<u8>>>, Arc<Mutex<Vec<u8>>>) {
-        let (out, err) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<Mutex<Vec<u8>>>::default());
+    pub fn in_memory(json: bool) -> (Self, Captured, Captured) {
+        let (out, err) = (Captured::default(), Captured::default());
         (Self { out: out.clone(), err: err.clone(), json, color: false, terminal: false }, out, err)
     }
 

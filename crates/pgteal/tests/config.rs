@@ -78,10 +78,13 @@ fn each_mistake_has_its_answer() {
     insta::assert_snapshot!(out);
 }
 
+/// A name, the file's text, the environment.
+type Case<'c> = (&'c str, &'c str, &'c [(&'c str, &'c str)]);
+
 #[test]
 fn the_environment_wins_over_the_file() {
     let no_blue = GOOD.replace("conninfo = \"postgresql://pgteal@blue/postgres\"", "");
-    let cases: [(&str, &str, &[(&str, &str)]); 6] = [
+    let cases: [Case<'_>; 6] = [
         ("over the file", GOOD, &[("PGTEAL_SWITCH_DEADLINE_MS", "4000")]),
         ("empty counts as unset", GOOD, &[("PGTEAL_SWITCH_DEADLINE_MS", "")]),
         ("not a number", GOOD, &[("PGTEAL_SWITCH_DEADLINE_MS", "4s")]),

@@ -108,17 +108,15 @@ fn green(config: &Config, origins: &Origins) -> Result<(), ConfigError> {
     ];
     let existing_only =
         [("conninfo", green.conninfo.is_some()), ("password_file", green.password_file.is_some())];
-    let (needed, foreign, other): (&[(&str, bool)], &[(&str, bool)], &str) = match green.provider {
-        Provider::Local => (
-            &[
-                ("bindir", green.bindir.is_some()),
-                ("data_dir", green.data_dir.is_some()),
-                ("port", green.port.is_some()),
-            ],
-            &existing_only,
-            "existing",
-        ),
-        Provider::Existing => (&[("conninfo", green.conninfo.is_some())], &local_only, "local"),
+    let local_needs = [
+        ("bindir", green.bindir.is_some()),
+        ("data_dir", green.data_dir.is_some()),
+        ("port", green.port.is_some()),
+    ];
+    let existing_needs = [("conninfo", green.conninfo.is_some())];
+    let (needed, foreign, other) = match green.provider {
+        Provider::Local => (&local_needs[..], &existing_only[..], "existing"),
+        Provider::Existing => (&existing_needs[..], &local_only[..], "local"),
     };
     let provider = serde_json::to_value(green.provider).unwrap_or_default();
     for (key, set) in foreign {

@@ -244,7 +244,7 @@ impl Default for Switch {
         Self {
             deadline_ms: 3_000,
             drain_budget_ms: 500,
-            on_drain: OnDrain::Terminate,
+            on_drain: OnDrain::Wait,
             wait_ms: 60_000,
             max_lag_bytes: 16 << 20,
         }
@@ -268,7 +268,7 @@ pub struct Replication {
 
 impl Default for Replication {
     fn default() -> Self {
-        Self { wal_fuse_bytes: 64 << 30, copy_workers: 4, index_jobs: 4 }
+        Self { wal_fuse_bytes: 16 << 30, copy_workers: 2, index_jobs: 2 }
     }
 }
 

@@ -14,15 +14,15 @@ use crate::servers;
 /// Options of `init`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  pgteal init 'postgresql://pgteal@db1:5432/postgres'
-  pgteal init 'postgresql://pgteal@db1/postgres' 'postgresql://pgteal@db2/postgres'
+  pgteal init --blue 'postgresql://pgteal@db1:5432/postgres'
+  pgteal init --blue 'postgresql://pgteal@db1/postgres' --green 'postgresql://pgteal@db2/postgres'
   pgteal init --local-trial")]
 pub struct Args {
     /// Connection string of blue, the cluster that serves now.
-    #[arg(value_name = "BLUE", required_unless_present = "local_trial")]
+    #[arg(long, value_name = "CONNINFO", required_unless_present = "local_trial")]
     blue: Option<String>,
     /// Connection string of green, an empty server of the new version; without it pgteal makes green on this machine.
-    #[arg(value_name = "GREEN")]
+    #[arg(long, value_name = "CONNINFO")]
     green: Option<String>,
     /// Try it on this machine: blue is the server behind the local socket, green is made beside this file.
     #[arg(long, conflicts_with = "green")]
@@ -61,10 +61,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         return Err(Failure::Exists { path: path.clone() });
     }
     let blue = match &args.blue {
-        Some(blue) => conninfo("BLUE", blue)?,
+        Some(blue) => conninfo("--blue", blue)?,
         None => ("host=/var/run/postgresql user=pgteal dbname=postgres".to_owned(), false),
     };
-    let green = args.green.as_ref().map(|green| conninfo("GREEN", green)).transpose()?;
+    let green = args.green.as_ref().map(|green| conninfo("--green", green)).transpose()?;
     let answers = Answers {
         name: args.name.clone(),
         blue: blue.0,

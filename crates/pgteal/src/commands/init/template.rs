@@ -126,7 +126,7 @@ fn switch() -> String {
         r#"[switch]
 # deadline_ms = {deadline_ms}        # the cutover is unwound when it takes longer
 # drain_budget_ms = {drain_budget_ms}     # open transactions may take this long to end
-# on_drain = "terminate"     # what is left then: "terminate", "wait" (until the deadline) or "abort"
+# on_drain = "wait"         # what is left then: "wait" (until the deadline), "terminate" or "abort"
 # wait_ms = {wait_ms}           # wait this long for a calm moment before holding anybody
 # max_lag_bytes = {max_lag_bytes}
 "#,

@@ -1,0 +1,200 @@
+//! The proxy's own configuration, made from pgteal.toml, and where its program and its socket are. Starts nothing.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use pgteal_core::deployment::Side;
+use serde::Serialize;
+
+use crate::config::{Auth, Env, Loaded};
+use crate::errors::Failure;
+use crate::sides;
+
+/// The program.
+pub const PROGRAM: &str = "pgteal-proxy";
+/// The variable by which the proxy gets the password of its service role.
+pub const PASSWORD_VARIABLE: &str = "PGTEAL_PROXY_PASSWORD";
+/// What a Unix socket's path may have: `sun_path` is 108 bytes with its terminator (unix(7)).
+const SOCKET_PATH_BYTES: usize = 107;
+
+#[derive(Debug, Serialize)]
+struct File {
+    listen: Vec<std::net::SocketAddr>,
+    unix_dir: PathBuf,
+    unix_port: u16,
+    state_file: PathBuf,
+    initial_route: Side,
+    blue: Server,
+    green: Server,
+    auth: Login,
+    admin: Admin,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<Tls>,
+    limits: Limits,
+}
+
+#[derive(Debug, Serialize)]
+struct Server {
+    host: String,
+    port: u16,
+    sslmode: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Login {
+    method: Auth,
+    service_user: String,
+    service_database: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_password_env: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct Admin {
+    users: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Tls {
+    cert: PathBuf,
+    key: PathBuf,
+}
+
+#[derive(Debug, Serialize)]
+struct Limits {
+    max_clients: u32,
+    hold_limit_max_ms: u64,
+}
+
+/// Directory and number of the proxy's Unix socket.
+///
+/// # Errors
+/// The path is longer than a socket's path may be.
+pub fn socket(loaded: &Loaded) -> Result<(PathBuf, u16), Failure> {
+    let proxy = &loaded.config.proxy;
+    let dir = proxy.unix_dir.as_ref().map_or_else(|| loaded.state_dir(), |dir| loaded.resolve(dir));
+    let path = dir.join(format!(".s.PGSQL.{}", proxy.unix_port));
+    let length = path.as_os_str().len();
+    if length > SOCKET_PATH_BYTES {
+        let reason = format!(
+            "makes the socket path {} of {length} bytes, but {SOCKET_PATH_BYTES} are possible",
+            path.display()
+        );
+        return Err(crate::config::ConfigError::Value {
+            origin: loaded.path.display().to_string(),
+            key: "proxy.unix_dir".into(),
+            reason,
+        }
+        .into());
+    }
+    Ok((dir, proxy.unix_port))
+}
+
+/// The text of the proxy's configuration. Holds no secret.
+///
+/// # Errors
+/// Connection strings that are none, or a socket path that is too long.
+pub fn text(loaded: &Loaded, env: &Env) -> Result<String, Failure> {
+    let (config, blue) = (&loaded.config.proxy, sides::blue(loaded, env)?);
+    let (unix_dir, unix_port) = socket(loaded)?;
+    let (green_host, green_port) = sides::green_address(loaded, env)?;
+    let green_sslmode = match loaded.config.green.provider {
+        crate::config::Provider::Existing => sides::existing_green(loaded, env)?.sslmode().as_str(),
+        crate::config::Provider::Local => "prefer",
+    };
+    let password = blue.password_for(blue.database()).is_some();
+    let file = File {
+        listen: config.listen.clone(),
+        unix_dir,
+        unix_port,
+        state_file: loaded.state_dir().join("proxy.state"),
+        initial_route: Side::Blue,
+        blue: Server { host: blue.host().into(), port: blue.port(), sslmode: known(blue.sslmode().as_str()) },
+        green: Server { host: green_host, port: green_port, sslmode: known(green_sslmode) },
+        auth: Login {
+            method: config.auth,
+            service_user: blue.user().into(),
+            service_database: blue.database().into(),
+            service_password_env: password.then_some(PASSWORD_VARIABLE),
+        },
+        admin: Admin { users: config.admin_users.clone() },
+        tls: match (&config.tls_cert, &config.tls_key) {
+            (Some(cert), Some(key)) => Some(Tls { cert: loaded.resolve(cert), key: loaded.resolve(key) }),
+            _ => None,
+        },
+        limits: Limits { max_clients: config.max_clients, hold_limit_max_ms: config.max_hold_ms },
+    };
+    let text = toml::to_string(&file).map_err(|error| Failure::File {
+        verb: "make",
+        path: path(loaded),
+        reason: error.to_string(),
+    })?;
+    Ok(format!("# Written by `pgteal proxy` from {}; changes here are lost.\n{text}", loaded.path.display()))
+}
+
+/// The proxy has no `allow`; libpq's `prefer` is never weaker.
+fn known(sslmode: &'static str) -> &'static str {
+    if sslmode == "allow" { "prefer" } else { sslmode }
+}
+
+/// Where the file is written.
+#[must_use]
+pub fn path(loaded: &Loaded) -> PathBuf {
+    loaded.state_dir().join("proxy.toml")
+}
+
+/// Makes the state directory, for us alone.
+///
+/// # Errors
+/// What the system says.
+pub fn make_state_dir(loaded: &Loaded) -> Result<PathBuf, Failure> {
+    use std::os::unix::fs::DirBuilderExt;
+    let dir = loaded.state_dir();
+    // 711: the directory may hold a socket that clients of other users connect to; its files are ours alone.
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o711).create(&dir);
+    made.map_err(|error| Failure::File { verb: "make", path: dir.clone(), reason: error.to_string() })?;
+    Ok(dir)
+}
+
+/// Writes the file, readable for us alone.
+///
+/// # Errors
+/// What the system says, or what is wrong with the configuration.
+pub fn write(loaded: &Loaded, env: &Env) -> Result<PathBuf, Failure> {
+    let (text, path) = (text(loaded, env)?, path(loaded));
+    make_state_dir(loaded)?;
+    let failed = |error: std::io::Error| Failure::File {
+        verb: "write",
+        path: path.clone(),
+        reason: error.to_string(),
+    };
+    let temporary = path.with_extension("toml.new");
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&temporary).map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    std::fs::rename(&temporary, &path).map_err(failed)?;
+    Ok(path)
+}
+
+/// The password of the proxy's service role, to be handed over by environment.
+///
+/// # Errors
+/// What is wrong with the configuration.
+pub fn service_password(loaded: &Loaded, env: &Env) -> Result<Option<String>, Failure> {
+    let blue = sides::blue(loaded, env)?;
+    Ok(blue.password_for(blue.database()).map(|password| password.reveal().to_owned()))
+}
+
+/// The proxy's program: beside ours, else in `PATH`.
+///
+/// # Errors
+/// It is in neither place.
+pub fn program(env: &Env) -> Result<PathBuf, Failure> {
+    let beside = std::env::current_exe().ok().and_then(|own| own.parent().map(Path::to_owned));
+    let path = env.get("PATH").unwrap_or_default().to_owned();
+    let candidates = beside.into_iter().chain(std::env::split_paths(&path));
+    let found = candidates.map(|dir| dir.join(PROGRAM)).find(|program| program.is_file());
+    found.ok_or_else(|| Failure::NoProgram { program: PROGRAM.into() })
+}

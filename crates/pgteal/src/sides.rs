@@ -1,0 +1,100 @@
+//! From configuration to connection settings: where blue and green are, with which password. Opens no connection.
+
+use pgteal_core::deployment::Side;
+use pgteal_core::postgres::{ConnInfo, ConnInfoError, Password};
+
+use crate::config::{Env, Loaded, Provider, Secret, password};
+use crate::errors::Failure;
+
+/// The variable that takes a side's password.
+#[must_use]
+pub const fn password_variable(side: Side) -> &'static str {
+    match side {
+        Side::Blue => "PGTEAL_BLUE_PASSWORD",
+        Side::Green => "PGTEAL_GREEN_PASSWORD",
+    }
+}
+
+/// The password given for a side, if any; `.pgpass` is looked at by the connection itself.
+///
+/// # Errors
+/// A password file that cannot be used.
+pub fn given_password(loaded: &Loaded, env: &Env, side: Side) -> Result<Option<Secret>, Failure> {
+    let file = match side {
+        Side::Blue => loaded.config.blue.password_file.as_deref(),
+        Side::Green => loaded.config.green.password_file.as_deref(),
+    };
+    Ok(password(env, password_variable(side), file.map(|file| loaded.resolve(file)).as_deref())?)
+}
+
+/// How pgteal reaches blue.
+///
+/// # Errors
+/// A connection string that is none, or a password file that cannot be used.
+pub fn blue(loaded: &Loaded, env: &Env) -> Result<ConnInfo, Failure> {
+    read("blue.conninfo", &loaded.config.blue.conninfo, given_password(loaded, env, Side::Blue)?)
+}
+
+/// How green's server reaches blue.
+///
+/// # Errors
+/// A connection string that is none, or a password file that cannot be used.
+pub fn blue_for_green(loaded: &Loaded, env: &Env) -> Result<ConnInfo, Failure> {
+    match &loaded.config.blue.replication_conninfo {
+        Some(text) => read("blue.replication_conninfo", text, given_password(loaded, env, Side::Blue)?),
+        None => blue(loaded, env),
+    }
+}
+
+/// How pgteal reaches an existing green; for a local one its provider knows.
+///
+/// # Errors
+/// A connection string that is none, or a password file that cannot be used.
+pub fn existing_green(loaded: &Loaded, env: &Env) -> Result<ConnInfo, Failure> {
+    let text = loaded.config.green.conninfo.as_deref().unwrap_or_default();
+    read("green.conninfo", text, given_password(loaded, env, Side::Green)?)
+}
+
+/// How blue's server reaches an existing green, or a local one when the configuration says so.
+///
+/// # Errors
+/// A connection string that is none, or a password file that cannot be used.
+pub fn green_for_blue(loaded: &Loaded, env: &Env) -> Result<Option<ConnInfo>, Failure> {
+    let green = &loaded.config.green;
+    match (&green.replication_conninfo, green.provider) {
+        (Some(text), Provider::Existing) => {
+            read("green.replication_conninfo", text, given_password(loaded, env, Side::Green)?).map(Some)
+        }
+        // The role and its password on a local green are those carried from blue.
+        (Some(text), Provider::Local) => {
+            read("green.replication_conninfo", text, given_password(loaded, env, Side::Blue)?).map(Some)
+        }
+        (None, _) => Ok(None),
+    }
+}
+
+/// The address at which clients reach green through the proxy.
+///
+/// # Errors
+/// A connection string that is none.
+pub fn green_address(loaded: &Loaded, env: &Env) -> Result<(String, u16), Failure> {
+    let green = &loaded.config.green;
+    match green.provider {
+        Provider::Existing => existing_green(loaded, env).map(|info| (info.host().to_owned(), info.port())),
+        Provider::Local => {
+            let first = green.listen.as_deref().and_then(|list| list.split(',').next()).map(str::trim);
+            let host =
+                first.filter(|host| !matches!(*host, "*" | "0.0.0.0" | "::" | "")).unwrap_or("127.0.0.1");
+            Ok((host.to_owned(), green.port.unwrap_or(5432)))
+        }
+    }
+}
+
+fn read(key: &'static str, text: &str, secret: Option<Secret>) -> Result<ConnInfo, Failure> {
+    let wrong = |error: ConnInfoError| Failure::ConnInfo { key, error };
+    let info = ConnInfo::parse(text).map_err(wrong)?;
+    Ok(match secret {
+        Some(secret) => info.with_password(Password::new(secret.reveal())),
+        None => info,
+    })
+}
