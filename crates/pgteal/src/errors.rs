@@ -2,6 +2,7 @@
 //! next command, and an exit code. All other modules state facts.
 
 use pgteal_core::postgres::ConnInfoError;
+use pgteal_saga::{DriverError, JournalError};
 use serde::Serialize;
 
 use crate::config::ConfigError;
@@ -38,6 +39,20 @@ pub enum Failure {
         /// The system's message.
         reason: String,
     },
+    /// The operating system refused something else.
+    #[error("cannot {doing}: {reason}")]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// The system's message.
+        reason: String,
+    },
+    /// The journal did not take or give a record.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The engine could not drive the run.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
     /// An argument that clap cannot judge.
     #[error("{argument}: {reason}")]
     Argument {
@@ -124,6 +139,15 @@ impl Failure {
                 "check that the directory exists, is writable and has room, then run the command again"
                     .into(),
             ),
+            Self::System { doing, .. } => advice(
+                "system",
+                Exit::Internal,
+                Some((*doing).to_owned()),
+                UNTOUCHED,
+                "run the command again with -v, and report it if it stays".into(),
+            ),
+            Self::Journal(error) => journal(error, what),
+            Self::Driver(error) => driver(error, what),
             Self::Argument { argument, .. } => advice(
                 "argument",
                 Exit::Usage,
@@ -165,6 +189,151 @@ impl Failure {
         }
         advice.exit
     }
+}
+
+const RESUMABLE: &str = "the journal says how far the run came; both clusters are as that says";
+
+fn journal(error: &JournalError, what: String) -> Advice {
+    use JournalError as E;
+    let (code, exit, object, data, next) = match error {
+        E::Conflict { run, .. } => (
+            "superseded",
+            Exit::Superseded,
+            format!("run {run}"),
+            RESUMABLE,
+            "another pgteal drives this run; watch it with: pgteal status --watch",
+        ),
+        E::StaleEpoch { deployment, .. } => (
+            "stale-epoch",
+            Exit::Superseded,
+            format!("deployment {deployment}"),
+            "this controller was turned away and changed nothing more",
+            "another pgteal has taken over; watch it with: pgteal status --watch",
+        ),
+        E::Locked { place, .. } => (
+            "journal-locked",
+            Exit::Superseded,
+            place.clone(),
+            UNTOUCHED,
+            "another pgteal works with this journal; wait for it or stop it, then run the command again",
+        ),
+        E::UnknownRun { run, .. } => {
+            ("unknown-run", Exit::Usage, format!("run {run}"), UNTOUCHED, "list the runs with: pgteal runs")
+        }
+        E::Missing { place } => (
+            "no-journal",
+            Exit::Usage,
+            place.clone(),
+            UNTOUCHED,
+            "there was no run yet; begin with: pgteal plan",
+        ),
+        E::NotAJournal { place, .. } => (
+            "not-a-journal",
+            Exit::Usage,
+            place.clone(),
+            UNTOUCHED,
+            "move the file away, or name another deployment.state_dir",
+        ),
+        E::TooNew { place, .. } => (
+            "journal-too-new",
+            Exit::Usage,
+            place.clone(),
+            UNTOUCHED,
+            "use the pgteal that wrote it, or a newer one",
+        ),
+        E::Corrupt { place, .. } => (
+            "journal-corrupt",
+            Exit::Internal,
+            place.clone(),
+            "nothing was changed now; what earlier runs changed is still there",
+            "restore the file from a copy, or look for our objects with: pgteal status",
+        ),
+        E::Full { place } => (
+            "journal-full",
+            Exit::Internal,
+            place.clone(),
+            RESUMABLE,
+            "make room on that disk, then: pgteal resume",
+        ),
+        E::ReadOnly { place, .. } => (
+            "journal-read-only",
+            Exit::Internal,
+            place.clone(),
+            RESUMABLE,
+            "make the directory writable for the user that runs pgteal, then run the command again",
+        ),
+        E::Unfit { .. } => (
+            "sqlite-unfit",
+            Exit::Internal,
+            "SQLite".into(),
+            UNTOUCHED,
+            "build pgteal with its committed Cargo.lock",
+        ),
+        E::Io { place, .. } => {
+            ("journal-io", Exit::Internal, place.clone(), RESUMABLE, "look at that disk, then: pgteal resume")
+        }
+        E::Malformed { run, .. } => (
+            "defect",
+            Exit::Internal,
+            format!("run {run}"),
+            RESUMABLE,
+            "this is a defect of pgteal; report it with the output of: pgteal runs --json",
+        ),
+    };
+    Advice { code, what, object: Some(object), data: data.into(), next: next.into(), exit }
+}
+
+fn driver(error: &DriverError, what: String) -> Advice {
+    use DriverError as E;
+    let (code, exit, object, data, next) = match error {
+        E::Journal(error) => return journal(error, what),
+        E::JournalLost { left, .. } => (
+            "journal-lost",
+            if left.is_empty() { Exit::Unwound } else { Exit::Stuck },
+            "journal".to_owned(),
+            "clients were released to the side they were on; no commit was lost",
+            "look at the journal's disk, then: pgteal resume",
+        ),
+        E::Plan { run, .. } => (
+            "plan-unknown",
+            Exit::Usage,
+            format!("run {run}"),
+            "nothing was changed now; the run stands where the journal says",
+            "drive it with the version of pgteal that planned it",
+        ),
+        E::Illegal { run, .. } => (
+            "journal-illegal",
+            Exit::Internal,
+            format!("run {run}"),
+            "nothing was changed now; the run stands where its last good event says",
+            "restore the journal from a copy, and report it with the output of: pgteal runs --json",
+        ),
+        E::OtherLease { run, .. } => (
+            "defect",
+            Exit::Internal,
+            format!("run {run}"),
+            UNTOUCHED,
+            "this is a defect of pgteal; report it with the output of: pgteal runs --json",
+        ),
+        E::NotUndoable { run, .. } => (
+            "not-undoable",
+            Exit::Usage,
+            format!("run {run}"),
+            UNTOUCHED,
+            "see what may be done with: pgteal status; after a switchover the way back is: pgteal back",
+        ),
+        E::NotAtGate { run, .. } => (
+            "not-at-gate",
+            Exit::Usage,
+            format!("run {run}"),
+            UNTOUCHED,
+            "see where it stands with: pgteal status",
+        ),
+        E::Died { step, .. } => {
+            ("died", Exit::Internal, format!("step {step}"), RESUMABLE, "go on with: pgteal resume")
+        }
+    };
+    Advice { code, what, object: Some(object), data: data.into(), next: next.into(), exit }
 }
 
 fn config(error: &ConfigError, what: String) -> Advice {

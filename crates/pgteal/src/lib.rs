@@ -8,6 +8,7 @@ pub mod exit;
 pub mod logging;
 pub mod proxy_file;
 pub mod render;
+pub mod run;
 pub mod servers;
 pub mod sides;
 pub mod ui;
