@@ -17,7 +17,7 @@ pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
     if !shell::is_root() {
         bail!("{why}: run `sudo apt-get install -y {list}`, then run this command again");
     }
-    println!("installing Debian packages: {list} ({why})");
+    eprintln!("installing Debian packages: {list} ({why})");
     if shell::run(&mut apt_install(packages)).is_ok() {
         return Ok(());
     }

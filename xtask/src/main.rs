@@ -3,11 +3,18 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool speaks on its terminal")]
 
+mod ci;
 mod debian;
+mod deny;
 mod pg;
+mod product;
 mod shell;
+mod test;
+mod tidy;
+mod workspace;
 
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "Build, test and measure pgteal", disable_version_flag = true)]
@@ -23,10 +30,50 @@ enum Command {
         /// Majors to fetch; all supported ones when none is named
         majors: Vec<u16>,
     },
+    /// Run all tests, on real servers of every supported major
+    Test {
+        /// Passed on to `cargo test --workspace`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Run what a change must pass: fmt, tidy, clippy, deny, docs, tests
+    Ci,
+    /// Check the rules of the house that a machine can check
+    Tidy,
+    /// Build for release and run `pgteal demo`
+    Demo {
+        /// Passed on to `pgteal demo`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Build for release and run a benchmark, for example `cutover`
+    Bench {
+        /// The benchmark: `bench-<name>` of the test kit
+        name: String,
+        /// Passed on to the benchmark
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
-        Command::Pg { majors } => pg::run(&majors),
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Pg { majors } => pg::run(&majors),
+        Command::Test { args } => test::run(&args),
+        Command::Ci => ci::run(),
+        Command::Tidy => tidy::run(),
+        Command::Demo { args } => return product::demo(&args),
+        Command::Bench { name, args } => return product::bench(&name, &args),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

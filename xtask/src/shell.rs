@@ -1,5 +1,5 @@
-//! How xtask runs other programs: every command is shown, and one that fails ends with its name and status.
-//! Refuses to know what the programs are for.
+//! How xtask runs other programs: one that fails ends with its name and status. What xtask itself says goes to
+//! standard error, so that the output of `demo --json` stays the program's. Refuses to know what the programs are for.
 
 use anyhow::{Context, Result, bail};
 use std::os::unix::fs::MetadataExt;
@@ -18,7 +18,7 @@ pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
 }
 
-/// The cargo that runs us, or the one on the PATH.
+/// The cargo that runs us, or the one on the PATH, at the root of the repository.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
@@ -51,17 +51,18 @@ pub(crate) fn on_path(program: &str) -> bool {
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
-/// Runs one named part of a longer job and prints how long it took, also when it failed.
-pub(crate) fn timed(name: &str, part: impl FnOnce() -> Result<()>) -> Result<()> {
-    println!("==> {name}");
+/// Runs one named part of a longer job and says how long it took, also when it failed.
+pub(crate) fn timed<T>(name: &str, part: impl FnOnce() -> Result<T>) -> Result<T> {
+    eprintln!("==> {name}");
     let start = Instant::now();
     let result = part();
     let verdict = if result.is_ok() { "ok" } else { "FAILED" };
-    println!("==> {name}: {verdict} in {:.1} s", start.elapsed().as_secs_f64());
+    eprintln!("==> {name}: {verdict} in {:.1} s", start.elapsed().as_secs_f64());
     result.with_context(|| name.to_owned())
 }
 
-fn show(command: &Command) -> String {
+/// A command as a user would type it.
+pub(crate) fn show(command: &Command) -> String {
     let mut shown = command.get_program().to_string_lossy().into_owned();
     for arg in command.get_args() {
         shown.push(' ');

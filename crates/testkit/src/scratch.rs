@@ -109,6 +109,7 @@ impl Scratch {
     ///
     /// # Errors
     /// When processes are still there after 10 s.
+    #[allow(clippy::disallowed_methods, reason = "drop cannot await")]
     pub(crate) fn kill_processes(dir: &Path) -> io::Result<()> {
         for _ in 0..SWEEPS {
             let left = Self::processes(dir);

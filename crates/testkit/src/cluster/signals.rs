@@ -74,6 +74,7 @@ impl Cluster {
     }
 
     /// Immediate shutdown without a runtime, for `drop`: gives up silently after a second.
+    #[allow(clippy::disallowed_methods, reason = "drop cannot await")]
     pub(super) fn end_quickly(&self) {
         let Some(pid) = self.postmaster_pid().and_then(pid_of) else {
             return;

@@ -1,0 +1,33 @@
+//! `cargo xtask ci`: all that a change must pass, in the order in which a failure is cheapest. Refuses to skip: what is
+//! missing is installed or named.
+
+use crate::shell::{self, timed};
+use crate::{deny, test, tidy};
+use anyhow::Result;
+use std::time::Instant;
+
+/// Runs every part, stops at the first that fails, and ends with the closing line of the tests.
+pub(crate) fn run() -> Result<()> {
+    let start = Instant::now();
+    timed("format", || shell::run(shell::cargo().args(["fmt", "--all", "--check"])))?;
+    timed("tidy", tidy::run)?;
+    timed("clippy", clippy)?;
+    timed("deny", deny::run)?;
+    timed("docs", docs)?;
+    let line = timed("tests", || test::tests(&[]))?;
+    eprintln!("==> ci: ok in {:.1} s", start.elapsed().as_secs_f64());
+    println!("{line}");
+    Ok(())
+}
+
+fn clippy() -> Result<()> {
+    let mut cargo = shell::cargo();
+    cargo.args(["clippy", "--workspace", "--all-targets", "--features", "pgteal-testkit/bench", "--locked"]);
+    shell::run(cargo.args(["--", "-D", "warnings"]))
+}
+
+fn docs() -> Result<()> {
+    let mut cargo = shell::cargo();
+    cargo.args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings");
+    shell::run(&mut cargo)
+}

@@ -1,0 +1,51 @@
+//! `cargo xtask demo` and `cargo xtask bench`: the product as users get it, built for release. Refuses to judge what it
+//! shows: its exit status is ours.
+
+use crate::{pg, shell, test, workspace};
+use anyhow::{Context, Result};
+use std::process::{Command, ExitCode};
+
+/// Runs `pgteal demo` with `args`.
+pub(crate) fn demo(args: &[String]) -> Result<ExitCode> {
+    let servers = pg::ensure(&[])?;
+    let target = workspace::read()?.target;
+    build()?;
+    let mut pgteal = Command::new(target.join("release/pgteal"));
+    pgteal.arg("demo").args(args).env("PGTEAL_PG_DIR", servers);
+    pass_on(&mut pgteal)
+}
+
+/// Runs the benchmark `bench-<name>` of the test kit with `args`.
+pub(crate) fn bench(name: &str, args: &[String]) -> Result<ExitCode> {
+    let servers = pg::ensure(&[])?;
+    test::programs(&[("pgbouncer", "pgbouncer")])?;
+    let target = workspace::read()?.target;
+    build()?;
+    let mut cargo = shell::cargo();
+    cargo.args([
+        "run",
+        "--quiet",
+        "--release",
+        "--locked",
+        "-p",
+        "pgteal-testkit",
+        "--features",
+        "bench",
+        "--bin",
+    ]);
+    cargo.arg(format!("bench-{name}")).arg("--").args(args);
+    cargo.env("PGTEAL_PG_DIR", servers).env("PGTEAL_BIN_DIR", target.join("release"));
+    pass_on(&mut cargo)
+}
+
+fn build() -> Result<()> {
+    let mut cargo = shell::cargo();
+    cargo.args(["build", "--release", "--locked", "-p", "pgteal", "-p", "pgteal-proxy", "--bins"]);
+    shell::run(&mut cargo)
+}
+
+fn pass_on(command: &mut Command) -> Result<ExitCode> {
+    let status = command.status().with_context(|| format!("cannot start `{}`", shell::show(command)))?;
+    // Killed by a signal: as a shell would say it, 128 and more; the exact number is the terminal's business.
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::from(128), ExitCode::from))
+}
