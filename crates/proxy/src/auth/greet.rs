@@ -1,0 +1,187 @@
+//! The first packets of a client: TLS or not, a cancel request or a session.
+//! Owns reading them without taking a byte too many; refuses to know users and passwords.
+
+use std::io;
+
+use pgteal_wire::cancel::CancelKey;
+use pgteal_wire::message::backend::NegotiateProtocolVersion;
+use pgteal_wire::message::report::Report;
+use pgteal_wire::startup::{self, FirstPacket, ProtocolVersion, StartupError, StartupMessage};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::stream::Stream;
+use crate::tls::{ClientTls, TlsError};
+
+/// First byte of a TLS handshake record: a client that begins with TLS at once.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// What a connection wants.
+#[derive(Debug)]
+pub enum Greeting {
+    /// Cancel the query of the session with this key; the connection is closed without an answer.
+    Cancel(CancelKey),
+    /// A session. Nothing beyond the startup packet has been read; NegotiateProtocolVersion has been sent where due.
+    Session {
+        /// The stream, with TLS if the client asked for it.
+        stream: Stream,
+        /// What it asked for. The version is the one agreed upon; the `_pq_.` options, of which we know none, are gone.
+        startup: StartupMessage,
+    },
+}
+
+/// Why a connection ends before a login.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GreetError {
+    /// The client went away, at once or within a packet.
+    #[error("client connection: {0}")]
+    Io(#[from] io::Error),
+    /// The packet is not one.
+    #[error(transparent)]
+    Startup(#[from] StartupError),
+    /// The TLS handshake failed.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// TLS is required and the client did without.
+    #[error("client did not ask for TLS, which is required")]
+    TlsRequired,
+    /// SSLRequest or GSSENCRequest twice.
+    #[error("client asked for encryption twice")]
+    EncryptionTwice,
+}
+
+/// Reads up to the startup packet. `tls_required` counts on TCP only. The caller bounds the time (the client's login
+/// timeout). A client that can still be told why it is refused has been told when this returns.
+///
+/// # Errors
+/// [`GreetError`]; the connection is then of no use.
+pub async fn greet(
+    stream: Stream,
+    tls: Option<&ClientTls>,
+    tls_required: bool,
+) -> Result<Greeting, GreetError> {
+    let mut stream = direct_tls(stream, tls).await?;
+    let mut refused_gss = false;
+    loop {
+        match read_packet(&mut stream).await {
+            Ok(FirstPacket::Ssl) => {
+                if stream.is_tls() {
+                    return Err(GreetError::EncryptionTwice);
+                }
+                stream = answer_ssl(stream, tls).await?;
+                // After `N` the client sends its startup packet or gives up; a second SSLRequest would loop for ever.
+                if !stream.is_tls() {
+                    return finish(read_packet(&mut stream).await, stream, tls_required).await;
+                }
+            }
+            Ok(FirstPacket::GssEnc) => {
+                if refused_gss || stream.is_tls() {
+                    return Err(GreetError::EncryptionTwice);
+                }
+                refused_gss = true;
+                stream.write_all(b"N").await?;
+                stream.flush().await?;
+            }
+            packet => return finish(packet, stream, tls_required).await,
+        }
+    }
+}
+
+async fn direct_tls(stream: Stream, tls: Option<&ClientTls>) -> Result<Stream, GreetError> {
+    match (stream, tls) {
+        (Stream::Tcp(tcp), Some(tls)) => {
+            let mut first = [0];
+            if tcp.peek(&mut first).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            if first == [TLS_HANDSHAKE] {
+                return Ok(tls.accept_direct(tcp).await?);
+            }
+            Ok(Stream::Tcp(tcp))
+        }
+        (stream, _) => Ok(stream),
+    }
+}
+
+async fn answer_ssl(stream: Stream, tls: Option<&ClientTls>) -> Result<Stream, GreetError> {
+    match (stream, tls) {
+        // Only this one byte has been asked for, so whatever was smuggled in behind the request in plain text goes to
+        // the handshake and breaks it (CVE-2021-23214).
+        (Stream::Tcp(mut tcp), Some(tls)) => {
+            tcp.write_all(b"S").await?;
+            Ok(tls.accept(tcp).await?)
+        }
+        (mut stream, _) => {
+            stream.write_all(b"N").await?;
+            stream.flush().await?;
+            Ok(stream)
+        }
+    }
+}
+
+async fn read_packet(stream: &mut Stream) -> Result<FirstPacket, GreetError> {
+    let mut packet = vec![0; 4];
+    stream.read_exact(&mut packet).await?;
+    let len = startup::peek_len(&packet)?.unwrap_or(4);
+    packet.resize(len, 0);
+    stream.read_exact(packet.get_mut(4..).unwrap_or_default()).await?;
+    Ok(startup::parse(&packet)?)
+}
+
+async fn finish(
+    packet: Result<FirstPacket, GreetError>,
+    mut stream: Stream,
+    tls_required: bool,
+) -> Result<Greeting, GreetError> {
+    match packet {
+        Ok(FirstPacket::Cancel(key)) => Ok(Greeting::Cancel(key)),
+        Ok(FirstPacket::Startup(startup)) => {
+            if tls_required && !stream.is_tls() && !stream.is_unix() {
+                refuse(&mut stream, Report::fatal("28000", "this server accepts TLS connections only")).await;
+                return Err(GreetError::TlsRequired);
+            }
+            let startup = negotiate(&mut stream, startup).await?;
+            Ok(Greeting::Session { stream, startup })
+        }
+        Ok(FirstPacket::Ssl | FirstPacket::GssEnc) => Err(GreetError::EncryptionTwice),
+        Err(GreetError::Startup(error)) => {
+            let sqlstate = match error {
+                StartupError::UnsupportedVersion(_) => "0A000",
+                _ => "08P01",
+            };
+            refuse(&mut stream, Report::fatal(sqlstate, error.to_string())).await;
+            Err(error.into())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Settles on 3.0 or 3.2 and on no protocol options, and says so where the client asked for something else.
+async fn negotiate(stream: &mut Stream, mut startup: StartupMessage) -> Result<StartupMessage, GreetError> {
+    // Between 3.0 and 3.2 lies 3.1, which nobody ever spoke: PostgreSQL 18 answers it with 3.0.
+    let agreed =
+        if startup.version >= ProtocolVersion::V3_2 { ProtocolVersion::V3_2 } else { ProtocolVersion::V3_0 };
+    let unknown: Vec<String> = startup.protocol_options().map(str::to_owned).collect();
+    if agreed != startup.version || !unknown.is_empty() {
+        let message = NegotiateProtocolVersion {
+            newest: agreed,
+            unrecognized: unknown.iter().map(String::as_str).collect(),
+        };
+        let mut out = bytes::BytesMut::new();
+        message.encode(&mut out);
+        stream.write_all(&out).await?;
+        stream.flush().await?;
+    }
+    startup.version = agreed;
+    startup.params.retain(|param| !param.name.starts_with("_pq_."));
+    Ok(startup)
+}
+
+/// Tells a client why it is refused; that it is gone already does not matter then.
+pub(super) async fn refuse(stream: &mut Stream, report: Report) {
+    let mut out = bytes::BytesMut::new();
+    report.encode(&mut out);
+    if stream.write_all(&out).await.is_ok() {
+        let _ = stream.flush().await;
+    }
+}
