@@ -6,7 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use crate::event::{Doing, End};
 use crate::fault::{Class, Failure};
 use crate::plan::{Plan, Retry};
-use crate::state::{Mark, Phase, Rest, State, Trouble};
+use crate::state::{Cause, Mark, Phase, Rest, State, Trouble};
+
+/// Who asked for the undo when a stop came while clients were held.
+pub const BY_STOP: &str = "stop";
 
 /// What the decision may depend on besides the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +136,9 @@ fn forward(plan: &Plan, state: &State, now: Now, step: usize) -> Decision {
 }
 
 fn backward(plan: &Plan, state: &State, now: Now, step: usize) -> Decision {
-    if now.stop && !state.is_section_open() {
+    // A stop that asked for the way back is answered by going it to the end.
+    let is_answer = matches!(state.phase(), Phase::Unwinding(Cause::Operator { by }) if by == BY_STOP);
+    if now.stop && !state.is_section_open() && !is_answer {
         return Decision::Stop;
     }
     if state.marks()[step] != Mark::Undoing {

@@ -29,6 +29,7 @@ struct Contents {
 struct Run {
     summary: RunSummary,
     lines: Vec<(String, stored::Link)>,
+    synced: usize,
 }
 
 impl MemoryJournal {
@@ -47,6 +48,31 @@ impl MemoryJournal {
         if let Some(run) = self.lock().runs.iter_mut().find(|stored| stored.summary.run == *run) {
             change(&mut run.lines);
         }
+    }
+
+    /// Loses what was appended as [`Durability::Deferred`] since the last [`Durability::Sync`], as a machine without power
+    /// may.
+    pub fn lose_power(&self) {
+        let mut contents = self.lock();
+        for run in &mut contents.runs {
+            run.lines.truncate(run.synced);
+            run.summary.seq = run.lines.len() as u64;
+        }
+        contents.runs.retain(|run| !run.lines.is_empty());
+    }
+
+    /// [`Journal::acquire`], for where one cannot wait.
+    pub fn take_lease(&self, deployment: &DeploymentId, holder: &str, at: Timestamp) -> Lease {
+        let mut contents = self.lock();
+        let epoch = contents.leases.get(deployment).map_or(0, |lease| lease.epoch.0) + 1;
+        let lease = Lease {
+            deployment: deployment.clone(),
+            epoch: Epoch(epoch),
+            holder: holder.to_owned(),
+            acquired_at: at,
+        };
+        contents.leases.insert(deployment.clone(), lease.clone());
+        lease
     }
 
     fn lock(&self) -> MutexGuard<'_, Contents> {
@@ -97,11 +123,16 @@ impl Journal for MemoryJournal {
                 contents.runs[index].summary.seq = last;
             }
             (None, Some(summary)) => {
-                contents.runs.push(Run { summary: RunSummary { seq: last, ..summary }, lines });
+                contents.runs.push(Run { summary: RunSummary { seq: last, ..summary }, lines, synced: 0 });
             }
             (None, None) => {}
         }
-        contents.syncs += u64::from(durability == Durability::Sync);
+        if durability == Durability::Sync {
+            contents.syncs += 1;
+            for run in &mut contents.runs {
+                run.synced = run.lines.len();
+            }
+        }
         Ok(last)
     }
 
@@ -126,16 +157,7 @@ impl Journal for MemoryJournal {
         holder: &str,
         at: Timestamp,
     ) -> Result<Lease, JournalError> {
-        let mut contents = self.lock();
-        let epoch = contents.leases.get(deployment).map_or(0, |lease| lease.epoch.0) + 1;
-        let lease = Lease {
-            deployment: deployment.clone(),
-            epoch: Epoch(epoch),
-            holder: holder.to_owned(),
-            acquired_at: at,
-        };
-        contents.leases.insert(deployment.clone(), lease.clone());
-        Ok(lease)
+        Ok(self.take_lease(deployment, holder, at))
     }
 
     async fn lease(&self, deployment: &DeploymentId) -> Result<Option<Lease>, JournalError> {

@@ -59,6 +59,11 @@ impl<W: Send + Sync + 'static> Registry<W> {
         Ok(Self { kind, steps })
     }
 
+    /// No steps: a plan of it cannot be frozen.
+    pub(crate) fn empty(kind: &'static str) -> Self {
+        Self { kind, steps: Vec::new() }
+    }
+
     /// The kind of run.
     pub fn kind(&self) -> &'static str {
         self.kind

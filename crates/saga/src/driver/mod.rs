@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::cx::Cx;
-use crate::decide::{Decision, Now, decide};
+use crate::decide::{BY_STOP, Decision, Now, decide};
 use crate::event::{Doing, EventBody};
 use crate::fault::Failure;
 use crate::hooks::{CrashPoint, Fate, Hooks, NoHooks};
@@ -336,7 +336,7 @@ impl<W: Send + Sync + 'static> Driver<W> {
                 self.record(body, Durability::Deferred).await?;
             }
             Decision::UnwindForStop => {
-                let body = EventBody::UndoRequested { by: "stop".into() };
+                let body = EventBody::UndoRequested { by: BY_STOP.into() };
                 self.record(body, Durability::Deferred).await?;
             }
             Decision::BeginUndo { step } => self.begin_undo(step).await?,

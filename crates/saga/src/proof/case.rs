@@ -1,0 +1,165 @@
+//! The cases of a walk: which fault at which step, and how the run must end.
+//! Refuses to run them.
+
+use std::fmt;
+
+use crate::hooks::CrashPoint;
+use crate::plan::Plan;
+use crate::step::StepKind;
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    Nothing,
+    /// Every `apply` is called twice.
+    ApplyTwice,
+    /// The run is unwound, and every `undo` is called twice.
+    UndoTwice,
+    /// A run that is done is undone.
+    UndoDone,
+    /// A driver with an old epoch begins.
+    StaleStart,
+    /// The driver dies; another resumes.
+    Crash(CrashPoint),
+    /// The driver dies; the operator undoes the run.
+    CrashThenUndo(CrashPoint),
+    /// The machine dies, with every record that was not synced; a driver resumes.
+    PowerLoss(CrashPoint),
+    /// The machine dies; the operator undoes the run.
+    PowerLossThenUndo(CrashPoint),
+    /// The run unwinds and the driver dies on the way back; another resumes.
+    CrashInUndo(CrashPoint),
+    /// `guard` refuses.
+    RefuseGuard,
+    /// `apply` refuses before it did anything.
+    RefuseBefore,
+    /// `apply` does all and refuses then.
+    RefuseAfter,
+    /// What stands there is not ours.
+    Foreign,
+    /// `apply` fails without an answer, each time, having done nothing.
+    Unknown,
+    /// `apply` fails without an answer once, having done all.
+    UnknownOnce,
+    /// `apply` says Ok and did nothing.
+    Lie,
+    /// `apply` never comes back.
+    Hang,
+    /// The run unwinds and `undo` fails without an answer, each time.
+    UndoUnknown,
+    /// The run unwinds and `undo` says Ok and did nothing.
+    UndoLie,
+    /// The operator stops the run when the step has started.
+    Stop,
+    /// Another driver takes the lease at a crash point.
+    Overtaken(CrashPoint),
+    /// The journal fails from the step's start on, and is well again later.
+    JournalFails,
+}
+
+impl Fault {
+    fn name(self) -> String {
+        match self {
+            Self::Crash(point) => format!("crash, {point}"),
+            Self::CrashThenUndo(point) => format!("crash then undo, {point}"),
+            Self::PowerLoss(point) => format!("power loss, {point}"),
+            Self::PowerLossThenUndo(point) => format!("power loss then undo, {point}"),
+            Self::CrashInUndo(point) => format!("crash in undo, {point}"),
+            Self::Overtaken(point) => format!("overtaken, {point}"),
+            other => format!("{other:?}"),
+        }
+    }
+}
+
+/// One case: a fault, at a step unless it concerns the whole run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Case {
+    /// The fault.
+    pub fault: Fault,
+    /// The step, by its place in the plan.
+    pub step: Option<usize>,
+    name: String,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// Every case of a plan.
+pub fn cases(plan: &Plan) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut add = |fault: Fault, step: Option<usize>| {
+        let place = step.map(|index| plan.steps()[index].id.as_str()).unwrap_or("the run");
+        let name = format!("{} at {place}: {}", plan.kind(), fault.name());
+        cases.push(Case { fault, step, name });
+    };
+    let way = Way::of(plan);
+    for fault in [Fault::Nothing, Fault::ApplyTwice, Fault::UndoTwice, Fault::StaleStart] {
+        add(fault, None);
+    }
+    if way.point.is_none() {
+        add(Fault::UndoDone, None);
+    }
+    for (index, step) in plan.steps().iter().enumerate() {
+        for fault in faults(&way, index, step.kind) {
+            add(fault, Some(index));
+        }
+    }
+    cases
+}
+
+fn faults(way: &Way, index: usize, kind: StepKind) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for point in CrashPoint::FORWARD {
+        faults.extend([Fault::Crash(point), Fault::PowerLoss(point), Fault::Overtaken(point)]);
+        if way.is_reversible(index) {
+            faults.extend([Fault::CrashThenUndo(point), Fault::PowerLossThenUndo(point)]);
+        }
+    }
+    faults.extend([Fault::RefuseGuard, Fault::RefuseBefore, Fault::RefuseAfter, Fault::Foreign]);
+    faults.extend([Fault::Unknown, Fault::UnknownOnce, Fault::Stop]);
+    if kind != StepKind::Gate {
+        faults.push(Fault::Lie);
+    }
+    if way.is_bounded(index) {
+        faults.push(Fault::Hang);
+        faults.push(Fault::JournalFails);
+    }
+    if way.is_reversible(index) {
+        faults.extend(CrashPoint::BACKWARD.map(Fault::CrashInUndo));
+        faults.push(Fault::UndoUnknown);
+        if kind.undo_is_observed() {
+            faults.push(Fault::UndoLie);
+        }
+    }
+    faults
+}
+
+/// Where in the plan things can still be taken back.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way {
+    pub(super) point: Option<usize>,
+    section: Option<(usize, usize)>,
+}
+
+impl Way {
+    pub(super) fn of(plan: &Plan) -> Self {
+        Self {
+            point: plan.steps().iter().position(|step| step.kind == StepKind::PointOfNoReturn),
+            section: plan.section_span(),
+        }
+    }
+
+    /// Whether the run can unwind once the step has started.
+    pub(super) fn is_reversible(&self, index: usize) -> bool {
+        self.point.is_none_or(|point| index < point)
+    }
+
+    /// Whether the deadline is running while the step runs.
+    pub(super) fn is_bounded(&self, index: usize) -> bool {
+        self.is_reversible(index) && self.section.is_some_and(|(first, last)| (first..=last).contains(&index))
+    }
+}

@@ -1,0 +1,164 @@
+//! A step that misbehaves on demand around the real one.
+//! Refuses to know what the real one does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use async_trait::async_trait;
+
+use crate::cx::Cx;
+use crate::fault::StepError;
+use crate::journal::Durability;
+use crate::registry::Registry;
+use crate::step::{Observation, Step, StepKind};
+
+/// How a step misbehaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Misbehaviour {
+    ApplyTwice,
+    UndoTwice,
+    RefuseGuard,
+    RefuseBefore,
+    RefuseAfter,
+    Foreign,
+    Unknown,
+    UnknownOnce,
+    Lie,
+    Hang,
+    UndoUnknown,
+    UndoLie,
+}
+
+/// One misbehaviour of one step or of all; can be switched off.
+#[derive(Debug)]
+pub(super) struct Switch {
+    what: Misbehaviour,
+    step: Option<String>,
+    armed: AtomicBool,
+    hits: AtomicU32,
+}
+
+impl Switch {
+    pub(super) fn new(what: Misbehaviour, step: Option<String>) -> Arc<Self> {
+        Arc::new(Self { what, step, armed: AtomicBool::new(true), hits: AtomicU32::new(0) })
+    }
+
+    pub(super) fn off(&self) {
+        self.armed.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) fn was_hit(&self) -> bool {
+        self.hits.load(Ordering::SeqCst) > 0
+    }
+
+    fn hit(&self) {
+        self.hits.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn is_on(&self, what: Misbehaviour, step: &str) -> bool {
+        let meant = self.step.as_deref().is_none_or(|id| id == step);
+        self.what == what && meant && self.armed.load(Ordering::SeqCst)
+    }
+}
+
+/// `registry` with misbehaving steps.
+pub(super) fn misbehaving<W: Send + Sync + 'static>(
+    registry: &Registry<W>,
+    switches: &[Arc<Switch>],
+) -> Result<Arc<Registry<W>>, String> {
+    let wrap = |inner: &Arc<dyn Step<W>>| -> Arc<dyn Step<W>> {
+        Arc::new(Faulty { inner: Arc::clone(inner), switches: switches.to_vec() })
+    };
+    let steps = registry.steps().iter().map(wrap).collect();
+    Registry::new(registry.kind(), steps).map(Arc::new).map_err(|error| error.to_string())
+}
+
+struct Faulty<W: Send + Sync + 'static> {
+    inner: Arc<dyn Step<W>>,
+    switches: Vec<Arc<Switch>>,
+}
+
+impl<W: Send + Sync + 'static> Faulty<W> {
+    /// Whether the step misbehaves so now; counts it.
+    fn is(&self, what: Misbehaviour) -> bool {
+        let on = self.switches.iter().find(|switch| switch.is_on(what, self.inner.id()));
+        on.inspect(|switch| switch.hit()).is_some()
+    }
+
+    fn object(&self) -> String {
+        format!("the proof's {}", self.inner.id())
+    }
+}
+
+#[async_trait]
+impl<W: Send + Sync + 'static> Step<W> for Faulty<W> {
+    fn id(&self) -> &'static str {
+        self.inner.id()
+    }
+
+    fn title(&self) -> &'static str {
+        self.inner.title()
+    }
+
+    fn kind(&self) -> StepKind {
+        self.inner.kind()
+    }
+
+    fn durability(&self) -> Durability {
+        self.inner.durability()
+    }
+
+    async fn guard(&self, world: &W, cx: &Cx) -> Result<(), StepError> {
+        if self.is(Misbehaviour::RefuseGuard) {
+            return Err(StepError::refused(self.object(), "guard refuses"));
+        }
+        self.inner.guard(world, cx).await
+    }
+
+    async fn observe(&self, world: &W, cx: &Cx) -> Result<Observation, StepError> {
+        if self.is(Misbehaviour::Foreign) {
+            return Ok(Observation::Foreign(self.object()));
+        }
+        self.inner.observe(world, cx).await
+    }
+
+    async fn apply(&self, world: &W, cx: &Cx) -> Result<(), StepError> {
+        if self.is(Misbehaviour::RefuseBefore) {
+            return Err(StepError::refused(self.object(), "apply refuses"));
+        }
+        if self.is(Misbehaviour::Unknown) {
+            return Err(StepError::unknown(self.object(), "no answer").with_status("nothing done"));
+        }
+        if self.is(Misbehaviour::Lie) {
+            return Ok(());
+        }
+        if self.is(Misbehaviour::Hang) {
+            return std::future::pending().await;
+        }
+        if self.is(Misbehaviour::ApplyTwice) {
+            self.inner.apply(world, cx).await?;
+        }
+        self.inner.apply(world, cx).await?;
+        if self.is(Misbehaviour::RefuseAfter) {
+            return Err(StepError::refused(self.object(), "apply refuses after all"));
+        }
+        if self.is(Misbehaviour::UnknownOnce) {
+            self.switches.iter().filter(|s| s.what == Misbehaviour::UnknownOnce).for_each(|s| s.off());
+            return Err(StepError::unknown(self.object(), "no answer").with_status("all done"));
+        }
+        Ok(())
+    }
+
+    async fn undo(&self, world: &W, cx: &Cx) -> Result<(), StepError> {
+        if self.is(Misbehaviour::UndoUnknown) {
+            return Err(StepError::unknown(self.object(), "no answer to undo"));
+        }
+        if self.is(Misbehaviour::UndoLie) {
+            return Ok(());
+        }
+        if self.is(Misbehaviour::UndoTwice) {
+            self.inner.undo(world, cx).await?;
+        }
+        self.inner.undo(world, cx).await
+    }
+}

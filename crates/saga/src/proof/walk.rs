@@ -1,0 +1,404 @@
+//! Runs the cases: brings the fault about, resumes or undoes, and compares the world with what it must look like.
+//! Refuses to know what the steps do.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde_json::Value;
+
+use crate::decide::{Now, decide};
+use crate::driver::{Driver, DriverError, Outcome};
+use crate::event::Event;
+use crate::hooks::CrashPoint;
+use crate::journal::{Journal, JournalError};
+use crate::proof::bench::{Bench, Report};
+use crate::proof::case::{Case, Fault, Way, cases};
+use crate::proof::faulty::{Misbehaviour, Switch};
+use crate::proof::rig::{At, How, Moment, Rig, Sickly};
+use crate::state::{State, fold};
+use crate::stop::Stop;
+
+/// What worlds look like when all is well.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reference {
+    /// Before the run, and after its undo.
+    pub before: Value,
+    /// After the run.
+    pub after: Value,
+}
+
+/// Whether the fault of a case came about.
+type Touched = bool;
+
+/// Runs every case of the bench's plan.
+///
+/// # Errors
+/// If there is no world to be had or an undisturbed run does not end well; cases that go wrong are in the report.
+pub async fn prove<B: Bench>(bench: &B) -> Result<Report, String> {
+    let reference = reference(bench).await?;
+    let world = bench.fresh().await?;
+    let plan = bench.plan(&world).await?;
+    bench.dispose(world).await;
+    let mut report = Report::default();
+    for case in cases(&plan) {
+        report.cases += 1;
+        match prove_case(bench, &case, &reference).await {
+            Ok(true) => {}
+            Ok(false) => report.untouched.push(case.to_string()),
+            Err(what) => report.failures.push((case.to_string(), what)),
+        }
+    }
+    Ok(report)
+}
+
+/// What the bench's worlds look like before and after an undisturbed run.
+///
+/// # Errors
+/// If that run does not end as Done, or changes nothing that the picture shows.
+pub async fn reference<B: Bench>(bench: &B) -> Result<Reference, String> {
+    let world = bench.fresh().await?;
+    let rig = Rig::new(bench, Arc::clone(&world)).await?;
+    let before = rig.picture().await?;
+    let outcome = rig.drive(How::default()).await?;
+    if outcome != Ok(Outcome::Done) {
+        return Err(format!("an undisturbed run ended as {outcome:?}"));
+    }
+    let after = rig.picture().await?;
+    bench.dispose(world).await;
+    if before == after {
+        return Err("the picture shows no difference before and after the run: it would prove nothing".into());
+    }
+    Ok(Reference { before, after })
+}
+
+/// Runs one case on a fresh world. Says whether its fault came about.
+///
+/// # Errors
+/// What went wrong.
+pub async fn prove_case<B: Bench>(bench: &B, case: &Case, reference: &Reference) -> Result<Touched, String> {
+    let world = bench.fresh().await?;
+    let rig = Rig::new(bench, Arc::clone(&world)).await?;
+    let mut walk = Walk { way: Way::of(&rig.plan), rig, reference };
+    let late = || Err(format!("it took longer than {} s", bench.patience().as_secs()));
+    let proved = tokio::time::timeout(bench.patience(), walk.case(case)).await;
+    let result = proved.unwrap_or_else(|_| late());
+    drop(walk);
+    bench.dispose(world).await;
+    result
+}
+
+struct Walk<'a, B: Bench> {
+    rig: Rig<'a, B>,
+    way: Way,
+    reference: &'a Reference,
+}
+
+impl<B: Bench> Walk<'_, B> {
+    async fn case(&mut self, case: &Case) -> Result<Touched, String> {
+        let touched = match case.step {
+            None => self.whole_run(case.fault).await?,
+            Some(step) => self.at_step(case.fault, step).await?,
+        };
+        match self.rig.events().await {
+            Ok(events) => every_prefix_decides(&events)?,
+            // A driver that was turned away at the start has written nothing.
+            Err(_) if case.fault == Fault::StaleStart => {}
+            Err(error) => return Err(error),
+        }
+        Ok(touched)
+    }
+
+    async fn whole_run(&mut self, fault: Fault) -> Result<Touched, String> {
+        match fault {
+            Fault::ApplyTwice => {
+                let switch = self.switch(Misbehaviour::ApplyTwice, None);
+                self.must_be_done(How::default()).await?;
+                Ok(switch.was_hit())
+            }
+            Fault::UndoTwice => {
+                let switch = self.switch(Misbehaviour::UndoTwice, None);
+                let ended = self.turn_around(How::default()).await?;
+                self.must_have_unwound(&ended).await?;
+                Ok(switch.was_hit())
+            }
+            Fault::UndoDone => {
+                self.must_be_done(How::default()).await?;
+                self.must_be_unwound(How { undo: true, ..How::default() }).await?;
+                Ok(true)
+            }
+            Fault::StaleStart => self.stale_start().await.map(|()| true),
+            _ => self.must_be_done(How::default()).await.map(|()| true),
+        }
+    }
+
+    async fn at_step(&mut self, fault: Fault, step: usize) -> Result<Touched, String> {
+        match fault {
+            Fault::Crash(point) => self.crash(step, point, false, false).await,
+            Fault::CrashThenUndo(point) => self.crash(step, point, false, true).await,
+            Fault::PowerLoss(point) => self.crash(step, point, true, false).await,
+            Fault::PowerLossThenUndo(point) => self.crash(step, point, true, true).await,
+            Fault::CrashInUndo(point) => self.crash_in_undo(step, point).await,
+            Fault::RefuseGuard => self.refuse(step, Misbehaviour::RefuseGuard).await,
+            Fault::RefuseBefore => self.refuse(step, Misbehaviour::RefuseBefore).await,
+            Fault::RefuseAfter => self.refuse(step, Misbehaviour::RefuseAfter).await,
+            Fault::Foreign => self.refuse(step, Misbehaviour::Foreign).await,
+            Fault::Unknown => self.unknown(step, Misbehaviour::Unknown).await,
+            Fault::Lie => self.unknown(step, Misbehaviour::Lie).await,
+            Fault::Hang => self.unknown(step, Misbehaviour::Hang).await,
+            Fault::UnknownOnce => {
+                let switch = self.switch(Misbehaviour::UnknownOnce, Some(step));
+                self.must_be_done(How::default()).await?;
+                Ok(switch.was_hit())
+            }
+            Fault::UndoUnknown => self.undo_fails(step, Misbehaviour::UndoUnknown).await,
+            Fault::UndoLie => self.undo_fails(step, Misbehaviour::UndoLie).await,
+            Fault::Stop => self.stop(step).await,
+            Fault::Overtaken(point) => self.overtaken(step, point).await,
+            Fault::JournalFails => self.journal_fails(step).await,
+            other => Err(format!("{other:?} is not a fault of a step")),
+        }
+    }
+
+    /// Dies at a point; then the run is resumed to its end, or undone.
+    async fn crash(
+        &self,
+        step: usize,
+        point: CrashPoint,
+        power: bool,
+        undo: bool,
+    ) -> Result<Touched, String> {
+        let at = At::new(self.id(step), point, Moment::Die);
+        let ended = self.rig.drive(How { hooks: Some(Arc::clone(&at)), ..How::default() }).await?;
+        if !at.hit.load(Ordering::SeqCst) {
+            self.expect(&ended, &Ok(Outcome::Done))?;
+            return Ok(false);
+        }
+        self.expect(&ended, &Err(DriverError::Died { step: self.id(step), point }))?;
+        if power {
+            self.rig.journal.lose_power();
+        }
+        if undo {
+            self.must_be_unwound(How { undo: true, ..How::default() }).await?;
+        } else {
+            self.must_be_done(How::default()).await?;
+        }
+        Ok(true)
+    }
+
+    async fn crash_in_undo(&mut self, step: usize, point: CrashPoint) -> Result<Touched, String> {
+        let at = At::new(self.id(step), point, Moment::Die);
+        let ended = self.turn_around(How { hooks: Some(Arc::clone(&at)), ..How::default() }).await?;
+        if !at.hit.load(Ordering::SeqCst) {
+            self.must_have_unwound(&ended).await?;
+            return Ok(false);
+        }
+        self.expect(&ended, &Err(DriverError::Died { step: self.id(step), point }))?;
+        self.must_be_unwound(How::default()).await?;
+        Ok(true)
+    }
+
+    /// A refusal unwinds to a clean slate, or past the point of no return rests and goes on once it is lifted.
+    async fn refuse(&mut self, step: usize, how: Misbehaviour) -> Result<Touched, String> {
+        let switch = self.switch(how, Some(step));
+        let ended = self.rig.drive(How::default()).await?;
+        if !switch.was_hit() {
+            self.expect(&ended, &Ok(Outcome::Done))?;
+            return Ok(false);
+        }
+        // The guard of the point of no return is asked before it has started.
+        let before_point = how == Misbehaviour::RefuseGuard && self.way.point == Some(step);
+        if self.way.is_reversible(step) || before_point {
+            self.must_have_unwound(&ended).await?;
+        } else {
+            self.must_be_stuck_at(&ended, step)?;
+            switch.off();
+            self.must_be_done(How::default()).await?;
+        }
+        Ok(true)
+    }
+
+    /// An unknown comes to rest and goes on once it is lifted; under the deadline it unwinds.
+    async fn unknown(&mut self, step: usize, how: Misbehaviour) -> Result<Touched, String> {
+        let switch = self.switch(how, Some(step));
+        let ended = self.rig.drive(How::default()).await?;
+        if !switch.was_hit() {
+            self.expect(&ended, &Ok(Outcome::Done))?;
+            return Ok(false);
+        }
+        if self.way.is_bounded(step) {
+            self.must_have_unwound(&ended).await?;
+        } else {
+            self.must_be_stuck_at(&ended, step)?;
+            switch.off();
+            self.must_be_done(How::default()).await?;
+        }
+        Ok(true)
+    }
+
+    async fn undo_fails(&mut self, step: usize, how: Misbehaviour) -> Result<Touched, String> {
+        let switch = self.switch(how, Some(step));
+        let ended = self.turn_around(How::default()).await?;
+        if !switch.was_hit() {
+            self.must_have_unwound(&ended).await?;
+            return Ok(false);
+        }
+        // A step that has nothing to undo may well be undone by a lie.
+        if how == Misbehaviour::UndoUnknown || !matches!(ended, Ok(Outcome::Unwound { .. })) {
+            self.must_be_stuck_at(&ended, step)?;
+        }
+        switch.off();
+        self.must_be_unwound(How::default()).await?;
+        Ok(true)
+    }
+
+    /// A stop rests and goes on; under the deadline it unwinds; past the point of no return the section ends first.
+    async fn stop(&self, step: usize) -> Result<Touched, String> {
+        let (handle, stop) = Stop::pair();
+        let at = At::new(self.id(step), CrashPoint::Started, Moment::Stop(handle));
+        let how = How { hooks: Some(Arc::clone(&at)), stop: Some(stop), ..How::default() };
+        let ended = self.rig.drive(how).await?;
+        match &ended {
+            Ok(Outcome::Unwound { .. }) if self.way.is_bounded(step) => {
+                self.must_have_unwound(&ended).await?
+            }
+            Ok(Outcome::Done) => self.must_look_like(&self.reference.after).await?,
+            Ok(Outcome::Stopped) => self.must_be_done(How::default()).await?,
+            other => return Err(format!("after a stop it ended as {other:?}")),
+        }
+        Ok(at.hit.load(Ordering::SeqCst))
+    }
+
+    /// Another driver takes the lease: this one must not record anything more, and the other goes on.
+    async fn overtaken(&self, step: usize, point: CrashPoint) -> Result<Touched, String> {
+        let other = Moment::Overtake(Arc::clone(&self.rig.journal), self.rig.plan.deployment().clone());
+        let at = At::new(self.id(step), point, other);
+        let ended = self.rig.drive(How { hooks: Some(Arc::clone(&at)), ..How::default() }).await?;
+        if !at.hit.load(Ordering::SeqCst) {
+            self.expect(&ended, &Ok(Outcome::Done))?;
+            return Ok(false);
+        }
+        if !matches!(ended, Err(DriverError::Journal(JournalError::StaleEpoch { .. }))) {
+            return Err(format!("a driver that was overtaken ended as {ended:?}"));
+        }
+        let last = self.rig.events().await?.last().map(|event| event.body.name());
+        let expected = if point == CrashPoint::Succeeded { "succeeded" } else { "started" };
+        if last != Some(expected) {
+            return Err(format!("a driver that was overtaken after {expected} recorded {last:?}"));
+        }
+        self.must_be_done(How::default()).await?;
+        Ok(true)
+    }
+
+    /// Clients must not stay held because the journal fails: the section is undone, and the record made up for later.
+    async fn journal_fails(&self, step: usize) -> Result<Touched, String> {
+        let sickly = Sickly::new(Arc::clone(&self.rig.journal));
+        let at = At::new(self.id(step), CrashPoint::Started, Moment::BreakJournal(Arc::clone(&sickly)));
+        let how = How { hooks: Some(Arc::clone(&at)), sickly: Some(sickly), ..How::default() };
+        let ended = self.rig.drive(how).await?;
+        match ended {
+            Err(DriverError::JournalLost { left, .. }) if left.is_empty() => {}
+            other => return Err(format!("with a failing journal it ended as {other:?}")),
+        }
+        match self.rig.drive(How::default()).await? {
+            Ok(Outcome::Done) => self.must_look_like(&self.reference.after).await?,
+            other => self.must_have_unwound(&other).await?,
+        }
+        Ok(at.hit.load(Ordering::SeqCst))
+    }
+
+    async fn stale_start(&self) -> Result<(), String> {
+        let (old, _new) = (self.rig.lease(), self.rig.lease());
+        let setup = self.rig.setup(&How::default())?;
+        let made = Driver::create(setup, self.rig.run.clone(), self.rig.plan.clone(), &old).await;
+        if !matches!(made, Err(DriverError::Journal(JournalError::StaleEpoch { .. }))) {
+            return Err(format!("a driver with an old epoch was let in: {made:?}"));
+        }
+        self.must_look_like(&self.reference.before).await?;
+        let Err(JournalError::UnknownRun { .. }) = self.rig.journal.load(&self.rig.run).await else {
+            return Err("a driver with an old epoch left a run behind".into());
+        };
+        Ok(())
+    }
+
+    fn switch(&mut self, what: Misbehaviour, step: Option<usize>) -> Arc<Switch> {
+        let switch = Switch::new(what, step.map(|index| self.id(index)));
+        self.rig.switches.push(Arc::clone(&switch));
+        switch
+    }
+
+    /// Lets the run unwind from as far as it can come: from the guard of the point of no return or, without one, from
+    /// its end.
+    async fn turn_around(&mut self, how: How) -> Result<Result<Outcome, DriverError>, String> {
+        let Some(point) = self.way.point else {
+            let ended = self.rig.drive(How::default()).await?;
+            self.expect(&ended, &Ok(Outcome::Done))?;
+            return self.rig.drive(How { undo: true, ..how }).await;
+        };
+        self.switch(Misbehaviour::RefuseGuard, Some(point));
+        self.rig.drive(how).await
+    }
+
+    fn id(&self, step: usize) -> String {
+        self.rig.plan.steps()[step].id.clone()
+    }
+
+    fn expect(
+        &self,
+        found: &Result<Outcome, DriverError>,
+        wanted: &Result<Outcome, DriverError>,
+    ) -> Result<(), String> {
+        if found == wanted { Ok(()) } else { Err(format!("it ended as {found:?} instead of {wanted:?}")) }
+    }
+
+    fn must_be_stuck_at(&self, ended: &Result<Outcome, DriverError>, step: usize) -> Result<(), String> {
+        match ended {
+            Ok(Outcome::Stuck { step: at, .. }) if *at == self.id(step) => Ok(()),
+            other => Err(format!("it ended as {other:?} instead of stuck at {}", self.id(step))),
+        }
+    }
+
+    async fn must_be_done(&self, how: How) -> Result<(), String> {
+        let ended = self.rig.drive(how).await?;
+        self.expect(&ended, &Ok(Outcome::Done))?;
+        self.must_look_like(&self.reference.after).await
+    }
+
+    async fn must_be_unwound(&self, how: How) -> Result<(), String> {
+        let ended = self.rig.drive(how).await?;
+        self.must_have_unwound(&ended).await
+    }
+
+    async fn must_have_unwound(&self, ended: &Result<Outcome, DriverError>) -> Result<(), String> {
+        if !matches!(ended, Ok(Outcome::Unwound { .. })) {
+            return Err(format!("it ended as {ended:?} instead of unwound"));
+        }
+        self.must_look_like(&self.reference.before).await
+    }
+
+    async fn must_look_like(&self, wanted: &Value) -> Result<(), String> {
+        let found = self.rig.picture().await?;
+        if found == *wanted {
+            return Ok(());
+        }
+        Err(format!("the world looks wrong\n  found  {found}\n  wanted {wanted}"))
+    }
+}
+
+/// Folds and decides after each event, as a driver would that finds the journal so.
+fn every_prefix_decides(events: &[Event]) -> Result<(), String> {
+    let first = events.first().ok_or("the journal is empty")?;
+    let mut state = State::begin(first).map_err(|error| error.to_string())?;
+    for (index, event) in events.iter().enumerate() {
+        if index > 0 {
+            state.apply(event).map_err(|error| error.to_string())?;
+        }
+        for stop in [false, true] {
+            let _total = decide(state.plan(), &state, Now { at: event.at, stop });
+        }
+        let again = fold(&events[..=index]).map_err(|error| error.to_string())?;
+        if again != state {
+            return Err(format!("the first {} events fold to another state than live", index + 1));
+        }
+    }
+    Ok(())
+}
