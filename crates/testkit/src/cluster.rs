@@ -138,14 +138,21 @@ impl Cluster {
         self.postmaster().as_ref().map(Child::id)
     }
 
+    /// Whether the postmaster runs; false also when it has ended by itself.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        matches!(self.postmaster().as_mut().map(Child::try_wait), Some(Ok(None)))
+    }
+
     /// Starts the server and waits until it takes connections. Does nothing if it runs.
     ///
     /// # Errors
     /// [`ClusterError::NotStarted`] with the end of the log, or [`ClusterError::Wait`] after 60 s.
     pub async fn start(&self) -> Result<(), ClusterError> {
-        if self.postmaster().is_some() {
+        if self.is_running() {
             return Ok(());
         }
+        self.forget();
         self.launch().map_err(self.io("start"))?;
         let ready = wait_until("the server to take connections", START, async || self.started());
         match ready.await.map_err(|source| ClusterError::Wait { cluster: self.name.clone(), source })? {
