@@ -1,0 +1,115 @@
+//! Advice about how a run ended or why it rests.
+
+use pgteal_saga::driver::Outcome;
+use pgteal_saga::event::Doing;
+use pgteal_saga::fault::Failure as Fault;
+use pgteal_saga::state::Cause;
+
+use super::Advice;
+use crate::exit::Exit;
+
+/// The advice for an outcome that is not what was asked for; `None` when it is. `kind` is the run's, and `passed` says
+/// whether it is past its point of no return.
+#[must_use]
+pub(super) fn advise(kind: &str, outcome: &Outcome, passed: bool) -> Option<Advice> {
+    let clients = if passed {
+        "clients are on the new side or on their way there; every acknowledged commit is kept"
+    } else {
+        "clients are where they were; every acknowledged commit is kept"
+    };
+    let make = |code, exit, what: String, object: String, data: &str, next: String| {
+        Some(Advice { code, what, object: Some(object), data: data.into(), next, exit })
+    };
+    match outcome {
+        Outcome::Done | Outcome::Unwound { cause: Cause::Operator { .. } } => None,
+        Outcome::Unwound { cause } => unwound(kind, cause),
+        Outcome::Stuck { step, doing, failure } => {
+            let way = if *doing == Doing::Undo { "could not be undone" } else { "did not come to an end" };
+            let next = match failure.code.as_deref() {
+                Some("stale-epoch") => "another controller drives this deployment: pgteal status --watch",
+                _ => "settle what is named, then go on with: pgteal resume",
+            };
+            let exit =
+                if failure.code.as_deref() == Some("stale-epoch") { Exit::Superseded } else { Exit::Stuck };
+            make(
+                "stuck",
+                exit,
+                format!("step {step} {way}: {failure}"),
+                failure.object.clone(),
+                clients,
+                next.into(),
+            )
+        }
+        Outcome::Waiting { step, what } => make(
+            "waiting",
+            Exit::Resting,
+            format!("the run waits at {step}: {what}"),
+            step.clone(),
+            clients,
+            "when that is so: pgteal resume".into(),
+        ),
+        Outcome::Stopped => make(
+            "stopped",
+            Exit::Resting,
+            "the run was stopped and rests at a safe point".into(),
+            format!("run of {kind}"),
+            clients,
+            "go on with: pgteal resume; or take it back with: pgteal undo".into(),
+        ),
+    }
+}
+
+fn unwound(kind: &str, cause: &Cause) -> Option<Advice> {
+    let data =
+        "everything the run did was put back; clients are where they were; every acknowledged commit is kept";
+    let (object, failure): (String, Option<&Fault>) = match cause {
+        Cause::Refused { step, failure } | Cause::Lost { step, failure } => {
+            (format!("step {step}: {}", failure.object), Some(failure))
+        }
+        Cause::Deadline { step, last, .. } => (format!("step {step}"), last.as_ref()),
+        Cause::Operator { by } => (by.clone(), None),
+    };
+    let code = failure.and_then(|failure| failure.code.as_deref());
+    let (code, exit, next) = match (cause, code) {
+        (Cause::Deadline { .. }, _) => (
+            "deadline",
+            Exit::Unwound,
+            format!("try again at a calmer moment: pgteal {kind}; or with more time: --deadline 10s"),
+        ),
+        (_, Some("blocked")) => ("blocked", Exit::Blocked, "settle the findings: pgteal plan".to_owned()),
+        (_, Some("stale-epoch")) => (
+            "stale-epoch",
+            Exit::Superseded,
+            "another controller drives this deployment: pgteal status --watch".to_owned(),
+        ),
+        (_, Some("foreign-object")) => (
+            "foreign-object",
+            Exit::Blocked,
+            "find out whose it is; pgteal never touches what is not its own".to_owned(),
+        ),
+        (_, Some("guardrail")) => {
+            ("guardrail", Exit::Blocked, format!("settle what is named, then: pgteal {kind}"))
+        }
+        (_, Some("drain")) => (
+            "drain",
+            Exit::Unwound,
+            format!(
+                "find the long transaction with: pgteal status; or end it: pgteal {kind} --on-drain terminate"
+            ),
+        ),
+        (_, Some("unreachable" | "router-unreachable")) => (
+            "unreachable",
+            Exit::Unreachable,
+            format!("see that it runs and lets us in, then: pgteal {kind}"),
+        ),
+        (_, Some("wal-fuse")) => {
+            ("wal-fuse", Exit::Unwound, "see what keeps green from following: pgteal status".to_owned())
+        }
+        (_, Some("lost-hold")) => {
+            ("lost-hold", Exit::Unwound, format!("see who else steers the proxy, then: pgteal {kind}"))
+        }
+        (_, Some("mismatch")) => ("mismatch", Exit::Blocked, "see the tables: pgteal verify".to_owned()),
+        _ => ("unwound", Exit::Unwound, format!("settle what is named, then: pgteal {kind}")),
+    };
+    Some(Advice { code, what: cause.to_string(), object: Some(object), data: data.into(), next, exit })
+}

@@ -1,0 +1,160 @@
+//! Advice about servers, their provider and the proxy.
+
+use pgteal_core::postgres::{ConnectFailure, Error};
+use pgteal_core::providers::ProviderError;
+use pgteal_core::router::RouterError;
+
+use super::{Advice, UNTOUCHED};
+use crate::exit::Exit;
+
+const UNSURE: &str = "what was being done may have happened; both clusters keep every acknowledged commit";
+
+/// Advice about one server.
+pub(super) fn server(error: &Error, what: String) -> Advice {
+    let (code, exit, object, data, next) = match error {
+        Error::ConnInfo(_) => (
+            "conninfo",
+            Exit::Usage,
+            "connection settings".to_owned(),
+            UNTOUCHED,
+            "correct them in pgteal.toml or in the PG* environment".to_owned(),
+        ),
+        Error::Connect { server, address, failure, .. } => {
+            let (code, next) = connect(server, *failure);
+            (code, Exit::Unreachable, format!("server {server} at {address}"), UNTOUCHED, next)
+        }
+        Error::Statement(said) => (
+            "server-refused",
+            Exit::Blocked,
+            format!("server {}, database {}", said.place.server, said.place.database),
+            UNTOUCHED,
+            "settle what the server says, then run the command again".to_owned(),
+        ),
+        Error::TimedOut { place, .. } | Error::Lost { place, .. } | Error::NotReached { place, .. } => (
+            "server-lost",
+            Exit::Unreachable,
+            format!("server {}, database {}", place.server, place.database),
+            UNSURE,
+            "see that it runs and is not overloaded, then run the command again".to_owned(),
+        ),
+        Error::Foreign { object, .. } => (
+            "foreign-object",
+            Exit::Blocked,
+            object.clone(),
+            UNTOUCHED,
+            "find out whose it is; if nobody needs it, drop it, then run the command again".to_owned(),
+        ),
+        Error::Unexpected { place, .. } => (
+            "unexpected",
+            Exit::Internal,
+            format!("server {}, database {}", place.server, place.database),
+            UNSURE,
+            "report it with the output of the command and -v".to_owned(),
+        ),
+    };
+    Advice { code, what, object: Some(object), data: data.into(), next, exit }
+}
+
+fn connect(server: &str, failure: ConnectFailure) -> (&'static str, String) {
+    let variable = if server == "green" { "PGTEAL_GREEN_PASSWORD" } else { "PGTEAL_BLUE_PASSWORD" };
+    match failure {
+        ConnectFailure::Unreachable => (
+            "unreachable",
+            "see that it runs there and that no firewall stands between, then run the command again".into(),
+        ),
+        ConnectFailure::Tls => (
+            "tls",
+            "correct sslmode and sslrootcert of the connection string, or the server's certificate".into(),
+        ),
+        ConnectFailure::Authentication => (
+            "login-refused",
+            format!(
+                "give the right password by {variable}, password_file or .pgpass, and let the role in by pg_hba.conf"
+            ),
+        ),
+        ConnectFailure::NoSuchDatabase => {
+            ("no-database", "name a database that exists in the connection string, such as postgres".into())
+        }
+        ConnectFailure::NotReady => (
+            "not-ready",
+            "wait until it has started or has connections to spare, then run the command again".into(),
+        ),
+        ConnectFailure::Other => {
+            ("connect", "settle what the server says, then run the command again".into())
+        }
+    }
+}
+
+/// Advice about whatever makes green.
+pub(super) fn provider(error: &ProviderError, what: String) -> Advice {
+    let (code, exit, object, data, next) = match error {
+        ProviderError::Postgres(error) => return server(error, what),
+        ProviderError::Foreign { object, .. } => (
+            "green-foreign",
+            Exit::Blocked,
+            object.clone(),
+            UNTOUCHED,
+            "name another data_dir or server in [green], or clear that one yourself",
+        ),
+        ProviderError::Program { program, .. } => (
+            "program-failed",
+            Exit::Internal,
+            program.clone(),
+            "blue was not touched by it; what green has so far is ours",
+            "settle what the program says, then: pgteal resume",
+        ),
+        ProviderError::NotStarted { data_dir, .. } => (
+            "green-not-started",
+            Exit::Internal,
+            data_dir.display().to_string(),
+            "blue was not touched by it",
+            "settle what the server's log says, then: pgteal resume",
+        ),
+        ProviderError::File { path, .. } => (
+            "file",
+            Exit::Internal,
+            path.display().to_string(),
+            "blue was not touched by it",
+            "check its rights and the room on its disk, then run the command again",
+        ),
+        ProviderError::Configuration(_) => (
+            "green-configuration",
+            Exit::Usage,
+            "[green]".to_owned(),
+            UNTOUCHED,
+            "correct [green] in pgteal.toml",
+        ),
+    };
+    Advice { code, what, object: Some(object), data: data.into(), next: next.into(), exit }
+}
+
+/// Advice about a router.
+pub(super) fn router(error: &RouterError, what: String) -> Advice {
+    let (code, exit, router, data, next) = match error {
+        RouterError::Unknown { router, .. } => {
+            ("proxy-unreachable", Exit::Unreachable, router, UNTOUCHED, "start it with: pgteal proxy")
+        }
+        RouterError::Refused { router, .. } => (
+            "proxy-refused",
+            Exit::Blocked,
+            router,
+            UNTOUCHED,
+            "settle what the proxy says, then run the command again",
+        ),
+        RouterError::StaleEpoch { router, .. } => (
+            "stale-epoch",
+            Exit::Superseded,
+            router,
+            "this controller was turned away and changed nothing more",
+            "another pgteal has taken over; watch it with: pgteal status --watch",
+        ),
+    };
+    Advice {
+        code,
+        what,
+        object: Some(format!("router {router}")),
+        data: data.into(),
+        next: next.into(),
+        exit,
+    }
+}
