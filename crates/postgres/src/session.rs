@@ -289,6 +289,11 @@ impl Session {
         Ok(statement)
     }
 
+    /// The statement for a text, if it is prepared already.
+    pub(crate) fn if_prepared(&self, sql: &str) -> Option<Statement> {
+        self.statements().get(sql).cloned()
+    }
+
     fn statements(&self) -> std::sync::MutexGuard<'_, HashMap<String, Statement>> {
         self.inner.statements.lock().unwrap_or_else(PoisonError::into_inner)
     }

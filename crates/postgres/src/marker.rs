@@ -1,0 +1,44 @@
+//! The marker: a row whose arrival on the other server proves that everything committed before it is applied there.
+//! Knows one end at a time; that every table is in the stream ([`crate::copy::unapplied`]) is for the caller to know.
+
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::session::Session;
+use crate::wait::{self, Look};
+
+/// How often the arrival is looked for; latency is what the cutover pays.
+const POLL: Duration = Duration::from_micros(300);
+
+const WRITE: &str = "INSERT INTO pgteal.marker AS m (id, n, at) VALUES (1, 1, clock_timestamp())
+    ON CONFLICT (id) DO UPDATE SET n = m.n + 1, at = excluded.at RETURNING n";
+const READ: &str = "SELECT coalesce((SELECT n FROM pgteal.marker WHERE id = 1), 0)";
+
+/// Prepares both statements, so that the first real use costs one round trip.
+pub async fn warm(s: &Session) -> Result<()> {
+    s.prepared("preparing the marker", WRITE).await?;
+    read(s).await?;
+    Ok(())
+}
+
+/// Commits the next marker, durably (the session has `synchronous_commit = on`, and a durable commit flushes everything
+/// before it, asynchronous commits of others too), and returns its number.
+pub async fn write(s: &Session) -> Result<i64> {
+    let doing = "writing the marker";
+    s.query_one(doing, &s.prepared(doing, WRITE).await?, &[]).await?.get(0)
+}
+
+/// The number of the last marker seen here; 0 if there was none.
+pub async fn read(s: &Session) -> Result<i64> {
+    let doing = "reading the marker";
+    s.query_one(doing, &s.prepared(doing, READ).await?, &[]).await?.get(0)
+}
+
+/// Waits until marker `n` has been applied here. Applied is not yet durable: see [`crate::wal::flush`].
+pub async fn wait(s: &Session, n: i64, bound: Duration) -> Result<()> {
+    wait::until(s, format!("marker {n} to be applied"), bound, POLL, || async {
+        let seen = read(s).await?;
+        Ok(if seen >= n { Look::Reached(()) } else { Look::NotYet(format!("marker {seen}")) })
+    })
+    .await
+}

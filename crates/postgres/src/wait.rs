@@ -1,0 +1,59 @@
+//! Waiting on a server: every wait names its condition, its bound and the last status it saw. Knows no condition itself.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::session::Session;
+
+/// What one look saw.
+#[derive(Debug)]
+pub enum Look<T> {
+    /// The condition holds.
+    Reached(T),
+    /// Not yet, and how it stands.
+    NotYet(String),
+}
+
+/// Looks every `pause` until the condition holds or `bound` is over; looks once in any case.
+pub async fn until<T, F, Fut>(
+    s: &Session,
+    condition: impl Display,
+    bound: Duration,
+    pause: Duration,
+    mut look: F,
+) -> Result<T>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<Look<T>>>,
+{
+    let start = Instant::now();
+    loop {
+        let last = match look().await? {
+            Look::Reached(value) => return Ok(value),
+            Look::NotYet(status) => status,
+        };
+        if start.elapsed() + pause > bound {
+            return Err(Error::NotReached {
+                place: Box::new(s.place("waiting")),
+                condition: condition.to_string(),
+                bound,
+                last,
+            });
+        }
+        pause_precisely(pause).await;
+    }
+}
+
+/// Tokio's timer has a resolution of a millisecond; shorter pauses give way to other tasks instead of doubling.
+async fn pause_precisely(pause: Duration) {
+    if pause >= Duration::from_millis(1) {
+        tokio::time::sleep(pause).await;
+        return;
+    }
+    let end = Instant::now() + pause;
+    while Instant::now() < end {
+        tokio::task::yield_now().await;
+    }
+}
