@@ -1,7 +1,7 @@
 //! Programs under test: output, end, signals, and a directory that outlives one of them but not the last.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use pgteal_testkit::{Program, wait_until};
+use pgteal_testkit::{Program, binary, wait_until};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,4 +65,13 @@ async fn signals_arrive() {
     program.thaw().unwrap();
     assert!(program.wait(BOUND).await.unwrap().success());
     assert_eq!(program.stdout(), "ready\nasked\n");
+}
+
+#[tokio::test]
+async fn the_products_binaries_are_found() {
+    let output = Program::product("pgteal").unwrap().arg("--version").run(BOUND).await.unwrap();
+    assert!(output.status.success() && output.stdout.starts_with("pgteal "), "{output:?}");
+    assert!(binary("pgteal-proxy").unwrap().is_file());
+    let error = Program::product("pgteal-nothing").unwrap_err().to_string();
+    assert!(error.contains("pgteal-nothing"), "{error}");
 }
