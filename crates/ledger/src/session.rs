@@ -61,6 +61,7 @@ impl Session {
                     if changed.is_err() {
                         break;
                     }
+                    self.control.mark_changed();
                 }
                 Phase::Run => {
                     if !self.connected().await {
@@ -82,7 +83,9 @@ impl Session {
     }
 
     fn hang_up(mut self) -> SessionRecord {
-        if self.connection.take().is_some() {
+        if self.connection.as_ref().is_some_and(Connection::is_closed) {
+            self.drop_connection();
+        } else if self.connection.take().is_some() {
             self.shared.connected.fetch_sub(1, Ordering::Relaxed);
         }
         self.shared.sessions.fetch_sub(1, Ordering::SeqCst);
