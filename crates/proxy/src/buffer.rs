@@ -38,15 +38,6 @@ impl Window {
         self.cleared = (self.cleared + count).min(self.end);
     }
 
-    /// Takes the next `count` pending bytes out: they will not be written. Only legal while nothing is cleared before
-    /// them, which is so at a message boundary after everything was written.
-    pub fn discard(&mut self, count: usize) {
-        let count = count.min(self.end - self.cleared);
-        self.data.copy_within(self.start..self.cleared, self.start + count);
-        self.start += count;
-        self.cleared += count;
-    }
-
     /// Whether cleared bytes wait to be written or flushed.
     #[must_use]
     pub const fn has_cleared(&self) -> bool {
@@ -78,6 +69,25 @@ impl Window {
         self.end += bytes.len();
         self.cleared = self.end;
         true
+    }
+
+    /// Puts bytes that were read elsewhere behind everything; what has no room is lost, so the caller checks first that
+    /// the window is empty.
+    pub fn put_pending(&mut self, bytes: &[u8]) {
+        self.make_room();
+        let count = bytes.len().min(self.data.len() - self.end);
+        if let (Some(target), Some(source)) =
+            (self.data.get_mut(self.end..self.end + count), bytes.get(..count))
+        {
+            target.copy_from_slice(source);
+            self.end += count;
+        }
+    }
+
+    /// Forgets what is cleared: there is nobody to write it to.
+    pub fn drop_cleared(&mut self) {
+        self.start = self.cleared;
+        self.unflushed = false;
     }
 
     /// One read. `Ready(Ok(0))` is the end of the stream; pending also when the window is full.
@@ -162,11 +172,10 @@ mod tests {
     }
 
     #[test]
-    fn discarded_bytes_never_leave_and_ours_go_behind() {
+    fn ours_go_behind_what_is_cleared() {
         let mut window = Window::new(16);
-        fill(&mut window, b"abXXcd");
+        fill(&mut window, b"abcd");
         window.clear(2);
-        window.discard(2);
         assert!(!window.put_cleared(b"no"), "something is pending");
         window.clear(2);
         assert!(window.put_cleared(b"ours"));

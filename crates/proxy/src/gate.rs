@@ -261,7 +261,6 @@ impl Gate {
     }
 
     /// Told at the next opening. Get (and enable) it before [`Gate::enter`], so that an opening in between is not missed.
-    #[must_use]
     pub fn opened(&self) -> tokio::sync::futures::OwnedNotified {
         Arc::clone(&self.opened).notified_owned()
     }

@@ -5,12 +5,24 @@
 
 pub mod auth;
 pub mod buffer;
+mod cancel;
 pub mod config;
+mod console;
 pub mod gate;
+mod login;
+mod proxy;
+mod recorder;
+mod registry;
 pub mod route;
+mod session;
+mod shared;
 pub mod state_file;
+mod stats;
 pub mod stream;
 pub mod tls;
+mod upstream;
 
 pub use config::Config;
+pub use login::LoginSetupError;
+pub use proxy::{Proxy, StartError};
 pub use route::Side;

@@ -119,13 +119,13 @@ async fn nobody_slips_through() {
                 };
                 inside.fetch_add(1, Ordering::SeqCst);
                 assert_eq!(course.side == Side::Green, truth.load(Ordering::SeqCst), "wrong side");
-                if transactions % 7 == 0 {
+                if transactions.is_multiple_of(7) {
                     tokio::task::yield_now().await;
                 }
                 inside.fetch_sub(1, Ordering::SeqCst);
                 gate.leave();
                 transactions += 1;
-                if transactions % 64 == 0 {
+                if transactions.is_multiple_of(64) {
                     tokio::task::yield_now().await;
                 }
             }
@@ -142,7 +142,7 @@ async fn nobody_slips_through() {
         assert_eq!(drive(&gate, &Event::Repoint { epoch: round, side }), Ok(Effect::Repointed));
         assert_eq!(inside.load(Ordering::SeqCst), 0, "round {round}");
         drive(&gate, &Event::Release { epoch: round }).unwrap();
-        if round % 16 == 0 {
+        if round.is_multiple_of(16) {
             tokio::task::yield_now().await;
         }
     }

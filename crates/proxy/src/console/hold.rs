@@ -1,0 +1,38 @@
+//! Owns `HOLD`: from its answer on no transaction begins, until release or the limit. Answers at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::answer::{Answer, Refusal};
+use crate::gate::{Effect, Event};
+use crate::proxy::refresh_stale;
+use crate::shared::Shared;
+
+pub(super) fn hold(
+    shared: &Arc<Shared>,
+    epoch: u64,
+    limit: Duration,
+    run: String,
+) -> Result<Answer, Refusal> {
+    let longest = shared.config.limits.hold_limit_max_ms;
+    if limit.is_zero() || limit > Duration::from_millis(longest) {
+        return Err(Refusal::value(format!("LIMIT must lie between 1 and {longest} ms")));
+    }
+    let effect = shared.gate.drive(&Event::Hold { epoch, run, limit }, Instant::now(), |_, _| Ok(()))?;
+    let busy = shared.gate.busy();
+    if effect == Effect::Closed {
+        refresh_stale(shared);
+        // What a repoint will have to write is made ready now, off its path.
+        let (recorder, next) = (Arc::clone(&shared.recorder), shared.gate.course().side.other());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = recorder.epoch(epoch).and_then(|()| recorder.prepare(next, epoch)) {
+                tracing::warn!(%error, "the state file cannot be prepared");
+            }
+        });
+    }
+    let clients = shared.registry.len();
+    let held = clients.saturating_sub(usize::try_from(busy).unwrap_or(usize::MAX));
+    Ok(Answer::one([("held", held.to_string()), ("busy", busy.to_string())]))
+}

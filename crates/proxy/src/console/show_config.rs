@@ -1,0 +1,40 @@
+//! Owns `SHOW CONFIG`: the values in force, without secrets. Changes nothing.
+
+use super::answer::Answer;
+use crate::config::ServerConfig;
+use crate::shared::Shared;
+
+pub(super) fn show_config(shared: &Shared) -> Answer {
+    let config = &shared.config;
+    let mut table = Answer::table(&["key", "value"]);
+    let mut put = |key: &str, value: String| table.row(vec![key.into(), value]);
+    let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
+    put("listen", listen.join(", "));
+    put("unix_dir", config.unix_dir.as_ref().map(|dir| dir.display().to_string()).unwrap_or_default());
+    put("unix_port", config.unix_port.to_string());
+    put("state_file", config.state_file.display().to_string());
+    put("blue", server(Some(&config.blue)));
+    put("green", server(config.green.as_ref()));
+    put("auth.method", format!("{:?}", config.auth.method).to_lowercase());
+    put("auth.service_user", config.auth.service_user.clone());
+    put("auth.service_database", config.auth.service_database.clone());
+    put("admin.users", config.admin.users.join(", "));
+    put("tls", if config.tls.is_some() { "on" } else { "off" }.into());
+    let limits = &config.limits;
+    put("limits.max_clients", limits.max_clients.to_string());
+    put("limits.client_login_ms", limits.client_login_ms.to_string());
+    put("limits.upstream_login_ms", limits.upstream_login_ms.to_string());
+    put("limits.warm_concurrency", limits.warm_concurrency.to_string());
+    put("limits.buffer_bytes", limits.buffer_bytes.to_string());
+    put("limits.prepared_bytes", limits.prepared_bytes.to_string());
+    put("limits.observe_ms", limits.observe_ms.to_string());
+    put("limits.hold_limit_max_ms", limits.hold_limit_max_ms.to_string());
+    put("limits.shutdown_ms", limits.shutdown_ms.to_string());
+    table
+}
+
+fn server(server: Option<&ServerConfig>) -> String {
+    server
+        .map(|server| format!("{}:{} sslmode={:?}", server.host, server.port, server.sslmode).to_lowercase())
+        .unwrap_or_default()
+}

@@ -1,0 +1,63 @@
+//! Owns `SHOW SESSIONS`. Changes nothing.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::answer::Answer;
+use crate::registry::{Entry, WarmState};
+use crate::shared::Shared;
+
+pub(super) fn show_sessions(shared: &Shared) -> Answer {
+    let mut table = Answer::table(&[
+        "id",
+        "user",
+        "database",
+        "application_name",
+        "client_addr",
+        "state",
+        "route",
+        "class",
+        "reason",
+        "transaction_ms",
+        "warm",
+    ]);
+    let (now, closed) = (shared.registry.now(), shared.gate.is_closed());
+    for entry in shared.registry.all() {
+        table.row(row(&entry, now, closed));
+    }
+    table
+}
+
+fn row(entry: &Entry, now: u64, closed: bool) -> Vec<String> {
+    let inside = entry.inside_for(now);
+    let state = match (entry.held.load(Relaxed), inside) {
+        (_, Some(_)) => "busy",
+        (true, None) => "held",
+        (false, None) => "idle",
+    };
+    let details = entry.details();
+    let pinned = !details.pins.is_empty();
+    let class = match (pinned, inside) {
+        (true, _) => "pinned",
+        (false, Some(_)) if closed => "draining",
+        _ => "movable",
+    };
+    let warm = match &details.warm {
+        WarmState::Failed(why) => format!("failed: {why}"),
+        WarmState::Ready if !entry.stale.load(Relaxed) => "ready".into(),
+        WarmState::Ready => "stale".into(),
+        WarmState::None | WarmState::Opening => "none".into(),
+    };
+    vec![
+        entry.id.to_string(),
+        entry.user.clone(),
+        entry.database.clone(),
+        entry.application_name.clone(),
+        entry.client_addr.clone(),
+        state.into(),
+        details.side.map(|side| side.to_string()).unwrap_or_default(),
+        class.into(),
+        details.pins.join("; "),
+        inside.map(|us| (us / 1000).to_string()).unwrap_or_else(|| "0".into()),
+        warm,
+    ]
+}

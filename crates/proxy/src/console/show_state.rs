@@ -1,0 +1,35 @@
+//! Owns `SHOW STATE`. Changes nothing.
+
+use tokio::time::Instant;
+
+use super::answer::Answer;
+use super::census;
+use crate::gate::Phase;
+use crate::shared::Shared;
+
+pub(super) fn show_state(shared: &Shared) -> Answer {
+    let view = shared.gate.view();
+    let census = census(shared);
+    let (state, run, remaining) = match &view.phase {
+        Phase::Flowing => ("flowing", String::new(), 0),
+        Phase::Held(hold) => {
+            ("held", hold.run.clone(), hold.deadline.saturating_duration_since(Instant::now()).as_millis())
+        }
+    };
+    Answer::one([
+        ("state", state.into()),
+        ("route", view.course.side.to_string()),
+        ("epoch", view.epoch.to_string()),
+        ("run", run),
+        ("clients", census.sessions.to_string()),
+        ("busy", view.busy.to_string()),
+        ("held", view.waiting.to_string()),
+        ("warm_side", shared.warm_side().map(|side| side.to_string()).unwrap_or_default()),
+        ("warm", census.warm.to_string()),
+        ("stale", census.stale.to_string()),
+        ("pinned", census.pinned.to_string()),
+        ("longest_transaction_ms", (census.longest_us / 1000).to_string()),
+        ("hold_remaining_ms", remaining.to_string()),
+        ("last_release_reason", view.last_release),
+    ])
+}

@@ -1,0 +1,22 @@
+//! Owns `SHOW STATS`. Changes nothing.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::answer::Answer;
+use crate::shared::Shared;
+
+pub(super) fn show_stats(shared: &Shared) -> Answer {
+    let stats = &shared.stats;
+    let read = |counter: &AtomicU64| counter.load(Relaxed).to_string();
+    let queries = shared.registry.queries().saturating_sub(stats.queries_before.load(Relaxed));
+    Answer::one([
+        ("accepted", read(&stats.accepted)),
+        ("clients", shared.registry.len().to_string()),
+        ("closed_by_proxy", read(&stats.closed_by_proxy)),
+        ("ended_57p01", read(&stats.ended_57p01)),
+        ("upstream_lost", read(&stats.upstream_lost)),
+        ("longest_stall_us", read(&stats.longest_stall_us)),
+        ("last_hold_us", shared.gate.view().last_hold.as_micros().to_string()),
+        ("queries", queries.to_string()),
+    ])
+}

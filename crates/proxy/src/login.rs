@@ -1,0 +1,274 @@
+//! Owns the way of one accepted connection up to a running session: greeting, login, place inside the gate, first
+//! upstream, and the messages that tell the client it is ready.
+//! Refuses to know what the session does afterwards.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use bytes::BytesMut;
+use pgteal_wire::cancel::CancelKey;
+use pgteal_wire::message::authentication::Authentication;
+use pgteal_wire::message::backend::{
+    ParameterStatus, TransactionStatus, put_backend_key_data, put_ready_for_query,
+};
+use pgteal_wire::message::report::Report;
+use pgteal_wire::startup::{ProtocolVersion, StartupMessage};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+
+use crate::auth::auth_query::ServicePasswordError;
+use crate::auth::{self, AuthQuery, ClientLogin, Credentials, Greeting, Target, TargetError, VerifierLookup};
+use crate::cancel;
+use crate::config::Config;
+use crate::console;
+use crate::registry::{Details, Entry};
+use crate::session::{OpenError, Origin, Pass, Session, open_first};
+use crate::shared::Shared;
+use crate::stats::Stats;
+use crate::stream::Stream;
+use crate::tls::{ClientTls, TlsError};
+use crate::upstream::Upstream;
+
+/// The database name by which a client asks for the console.
+const CONSOLE: &[u8] = b"pgteal";
+/// Commands that may wait in a session's mailbox.
+const MAILBOX: usize = 16;
+
+/// Why clients could not be let in at all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoginSetupError {
+    /// The certificate shown to clients.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A server's address or roots.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The service role's password.
+    #[error(transparent)]
+    ServicePassword(#[from] ServicePasswordError),
+}
+
+/// How clients are let in.
+#[derive(Debug)]
+pub(crate) struct Login {
+    tls: Option<ClientTls>,
+    tls_required: bool,
+    policy: ClientLogin<Arc<AuthQuery>>,
+}
+
+impl Login {
+    /// Reads what logins need. `active` is the server whose verifiers count.
+    pub(crate) fn new(config: &Config, active: &Arc<Target>) -> Result<Self, LoginSetupError> {
+        let tls = config.tls.as_ref().map(ClientTls::load).transpose()?;
+        let credentials = auth::auth_query::service_credentials(&config.auth)?;
+        let lookup =
+            AuthQuery::new(&config.auth, credentials, Arc::clone(active), config.limits.upstream_login());
+        let secret = mock_secret(config);
+        let policy =
+            ClientLogin::new(config.auth.method, config.auth.cleartext_without_tls, secret, Arc::new(lookup));
+        Ok(Self { tls, tls_required: config.tls.as_ref().is_some_and(|tls| tls.required), policy })
+    }
+
+    /// Verifiers are looked up on this server from now on.
+    pub(crate) fn turn(&self, active: &Arc<Target>) {
+        self.policy.lookup().set_server(Arc::clone(active));
+    }
+}
+
+/// The secret behind the salts that unknown users see: derived from what stays the same over restarts and is not public.
+fn mock_secret(config: &Config) -> [u8; 32] {
+    use sha2::Digest as _;
+    let mut hash = sha2::Sha256::new();
+    hash.update(b"pgteal mock verifier");
+    let seed = config.state_file.with_extension("seed");
+    let kept = std::fs::read(&seed).ok().filter(|bytes| bytes.len() >= 32);
+    let bytes = kept.unwrap_or_else(|| {
+        let fresh: Vec<u8> = CancelKey::mint(32).map(|key| key.secret().to_vec()).unwrap_or_default();
+        if let Err(error) = write_private(&seed, &fresh) {
+            tracing::warn!(path = %seed.display(), %error, "the seed for unknown users cannot be kept");
+        }
+        fresh
+    });
+    hash.update(&bytes);
+    hash.finalize().into()
+}
+
+fn write_private(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)
+}
+
+/// Serves one accepted connection to its end. `peer_is_us`: a Unix peer of our own operating-system user, or root.
+pub(crate) async fn serve(shared: Arc<Shared>, stream: Stream, client_addr: String, peer_is_us: bool) {
+    Stats::count(&shared.stats.accepted);
+    let limit = shared.config.limits.client_login();
+    let login = &shared.login;
+    let greeting =
+        tokio::time::timeout(limit, auth::greet(stream, login.tls.as_ref(), login.tls_required)).await;
+    let (stream, startup) = match greeting {
+        Ok(Ok(Greeting::Cancel(key))) => return cancel::pass_on(&shared, &key).await,
+        Ok(Ok(Greeting::Session { stream, startup })) => (stream, startup),
+        Ok(Err(error)) => return tracing::debug!(client_addr, %error, "no greeting"),
+        Err(_) => return tracing::debug!(client_addr, "no startup packet within {limit:?}"),
+    };
+    if startup.database() == Some(CONSOLE) {
+        return admit_to_console(shared, stream, startup, peer_is_us).await;
+    }
+    if shared.registry.len() >= shared.config.limits.max_clients {
+        let limit = shared.config.limits.max_clients;
+        return refuse(
+            stream,
+            Report::fatal("53300", format!("the proxy's limit of {limit} clients is reached")),
+        )
+        .await;
+    }
+    if startup.user().is_none() {
+        let report = Report::fatal("28000", "no PostgreSQL user name specified in startup packet");
+        return refuse(stream, report).await;
+    }
+    wait_for_the_gate(&shared).await;
+    let Some((stream, startup, credentials)) = authenticate(&shared, stream, startup).await else { return };
+    let origin = Arc::new(Origin { startup, credentials });
+    begin(shared, stream, origin, client_addr).await;
+}
+
+/// During a hold a new connection waits here: nothing of it reaches a server before the release. The hold's own limit
+/// bounds the wait.
+async fn wait_for_the_gate(shared: &Arc<Shared>) {
+    while shared.gate.is_closed() {
+        let opened = shared.gate.opened();
+        tokio::pin!(opened);
+        opened.as_mut().enable();
+        if shared.gate.is_closed() {
+            opened.await;
+        }
+    }
+}
+
+async fn authenticate(
+    shared: &Shared,
+    mut stream: Stream,
+    startup: StartupMessage,
+) -> Option<(Stream, StartupMessage, Credentials)> {
+    let limit = shared.config.limits.client_login();
+    let user = startup.user().unwrap_or_default();
+    let end_point = shared.login.tls.as_ref().and_then(ClientTls::end_point);
+    let proven = tokio::time::timeout(limit, shared.login.policy.run(&mut stream, user, end_point)).await;
+    match proven {
+        Ok(Ok(credentials)) => Some((stream, startup, credentials)),
+        Ok(Err(error)) => {
+            tracing::info!(%error, "login refused");
+            None
+        }
+        Err(_) => {
+            tracing::info!("login not finished within {limit:?}");
+            None
+        }
+    }
+}
+
+/// Opens the first upstream, inside the gate: a hold that comes meanwhile waits for it, so that no connection is opened
+/// on a side that is about to be fenced.
+async fn open_inside(shared: &Arc<Shared>, origin: &Origin) -> Result<(Upstream, BytesMut), OpenError> {
+    let mut pass = Pass::outside(Arc::clone(&shared.gate));
+    loop {
+        let opened = shared.gate.opened();
+        tokio::pin!(opened);
+        opened.as_mut().enable();
+        if pass.enter().is_some() {
+            return open_first(shared, origin, shared.gate.course()).await;
+        }
+        opened.await;
+    }
+}
+
+async fn begin(shared: Arc<Shared>, mut stream: Stream, origin: Arc<Origin>, client_addr: String) {
+    let (upstream, notices) = match open_inside(&shared, &origin).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::info!(%error, "no upstream for a new session");
+            if let OpenError::Login(login) = &error {
+                if login.is_authentication_failure() {
+                    shared.login.policy.lookup().login_failed(origin.user());
+                }
+                let _ = stream.write_all(&login.client_bytes(origin.user())).await;
+                let _ = stream.shutdown().await;
+                return;
+            }
+            return refuse(stream, Report::fatal("08006", error.to_string())).await;
+        }
+    };
+    let key = upstream.cancel.as_ref().and_then(|_| {
+        let long = origin.startup.version >= ProtocolVersion::V3_2;
+        CancelKey::mint(if long { 32 } else { 4 }).ok()
+    });
+    let out = welcome(&upstream, &notices, key.as_ref());
+    if stream.write_all(&out).await.is_err() || stream.flush().await.is_err() {
+        return upstream.close_later();
+    }
+    let (sender, commands) = mpsc::channel(MAILBOX);
+    let text =
+        |name: &str| String::from_utf8_lossy(origin.startup.get(name).unwrap_or_default()).into_owned();
+    let entry = Arc::new(Entry {
+        id: shared.registry.next_id(),
+        user: text("user"),
+        database: String::from_utf8_lossy(origin.startup.database().unwrap_or_default()).into_owned(),
+        application_name: text("application_name"),
+        client_addr,
+        key,
+        inside_since: AtomicU64::new(0),
+        held: AtomicBool::new(false),
+        stale: AtomicBool::new(false),
+        queries: AtomicU64::new(0),
+        details: std::sync::Mutex::new(Details::default()),
+        commands: sender,
+    });
+    Session::new(shared, entry, commands, origin, stream, upstream).run().await;
+}
+
+/// AuthenticationOk, the server's parameters, a key of our own if the server gave one, ReadyForQuery.
+fn welcome(upstream: &Upstream, notices: &BytesMut, key: Option<&CancelKey>) -> BytesMut {
+    let mut out = BytesMut::new();
+    Authentication::Ok.encode(&mut out);
+    for (name, value) in upstream.params.iter() {
+        ParameterStatus { name, value }.encode(&mut out);
+    }
+    if let Some(key) = key {
+        put_backend_key_data(&mut out, key);
+    }
+    out.extend_from_slice(notices);
+    put_ready_for_query(&mut out, TransactionStatus::Idle);
+    out
+}
+
+async fn admit_to_console(
+    shared: Arc<Shared>,
+    mut stream: Stream,
+    startup: StartupMessage,
+    peer_is_us: bool,
+) {
+    let user = startup.get_str("user").unwrap_or_default().to_owned();
+    if !peer_is_us {
+        if !shared.config.admin.users.contains(&user) {
+            let report = Report::fatal("28000", format!("user \"{user}\" may not enter the console"));
+            return refuse(stream, report).await;
+        }
+        let Some((authenticated, ..)) = authenticate(&shared, stream, startup).await else { return };
+        stream = authenticated;
+    }
+    console::serve(shared, stream).await;
+}
+
+async fn refuse(mut stream: Stream, report: Report) {
+    let mut out = BytesMut::new();
+    report.encode(&mut out);
+    let told = async {
+        stream.write_all(&out).await?;
+        stream.shutdown().await
+    };
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), told).await;
+}

@@ -1,0 +1,260 @@
+//! Owns one running proxy: its listeners, its keepers, its end.
+//! Refuses to know what happens on a connection.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::auth::{Target, TargetError};
+use crate::config::{Config, ConfigError};
+use crate::gate::{Event, Gate};
+use crate::login::{self, Login, LoginSetupError};
+use crate::recorder::Recorder;
+use crate::registry::{Command, Registry};
+use crate::route::Side;
+use crate::shared::{Shared, WarmSide};
+use crate::state_file::{Saved, StateFile, StateFileError};
+use crate::stats::Stats;
+use crate::stream::Stream;
+
+/// How often second upstreams that fell behind are brought up to date while nobody holds.
+const REFRESH: Duration = Duration::from_millis(500);
+
+/// Why a proxy cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The state file cannot be used.
+    #[error(transparent)]
+    State(#[from] StateFileError),
+    /// A server's settings cannot be used.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// What logins need cannot be read.
+    #[error(transparent)]
+    Login(#[from] LoginSetupError),
+    /// The state file says a side that the configuration does not have.
+    #[error("the state file says {0}, and there is no such server in the configuration")]
+    NoServer(Side),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address or socket path.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// A running proxy. Dropping it ends everything at once; [`Proxy::shutdown`] lets transactions end.
+#[derive(Debug)]
+pub struct Proxy {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+    addresses: Vec<SocketAddr>,
+    socket: Option<PathBuf>,
+}
+
+impl Proxy {
+    /// Starts listening. Route and highest epoch come from the state file when there is one; nothing is ever held at the
+    /// start.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing listens then.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        config.check()?;
+        let file = StateFile::new(config.state_file.clone());
+        let saved = match file.load()? {
+            Some(saved) => saved,
+            None => {
+                let first = Saved { route: config.initial_route, epoch: 0 };
+                file.store(first)?;
+                first
+            }
+        };
+        let iterations = config.auth.max_scram_iterations;
+        let target = |server| Target::new(server, iterations).map(Arc::new);
+        let blue = target(&config.blue)?;
+        let green = config.green.as_ref().map(target).transpose()?;
+        let active = match saved.route {
+            Side::Blue => &blue,
+            Side::Green => green.as_ref().ok_or(StartError::NoServer(Side::Green))?,
+        };
+        let login = Login::new(&config, active)?;
+        let shared = Arc::new(Shared {
+            blue,
+            green,
+            gate: Arc::new(Gate::new(saved.route, saved.epoch)),
+            registry: Registry::new(),
+            stats: Stats::default(),
+            recorder: Arc::new(Recorder::new(file, saved)),
+            login,
+            warming: Arc::new(Semaphore::new(config.limits.warm_concurrency)),
+            warm_side: WarmSide::default(),
+            config,
+        });
+        let mut proxy = Self {
+            shared,
+            tasks: JoinSet::new(),
+            stop: watch::Sender::new(false),
+            addresses: Vec::new(),
+            socket: None,
+        };
+        proxy.listen().await?;
+        proxy.keep();
+        Ok(proxy)
+    }
+
+    async fn listen(&mut self) -> Result<(), StartError> {
+        for address in self.shared.config.listen.clone() {
+            let failed = |source| StartError::Listen { address: address.to_string(), source };
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            self.addresses.push(listener.local_addr().map_err(failed)?);
+            self.tasks.spawn(accept_tcp(Arc::clone(&self.shared), listener, self.stop.subscribe()));
+        }
+        if let Some(directory) = self.shared.config.unix_dir.clone() {
+            let path = directory.join(format!(".s.PGSQL.{}", self.shared.config.unix_port));
+            let failed = |source| StartError::Listen { address: path.display().to_string(), source };
+            if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+                return Err(failed(std::io::ErrorKind::AddrInUse.into()));
+            }
+            // A socket that nobody answers is left over from a process that was killed.
+            let _ = std::fs::remove_file(&path);
+            let listener = UnixListener::bind(&path).map_err(failed)?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).map_err(failed)?;
+            let us = std::fs::metadata(&path)
+                .map(|meta| std::os::unix::fs::MetadataExt::uid(&meta))
+                .map_err(failed)?;
+            self.socket = Some(path);
+            self.tasks.spawn(accept_unix(Arc::clone(&self.shared), listener, us, self.stop.subscribe()));
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self) {
+        let gate = Arc::clone(&self.shared.gate);
+        self.tasks.spawn(async move { gate.keep_limits().await });
+        let shared = Arc::clone(&self.shared);
+        self.tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(REFRESH).await;
+                refresh_stale(&shared);
+            }
+        });
+    }
+
+    /// The TCP addresses listened on, with the ports that were taken.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The path of the Unix socket.
+    #[must_use]
+    pub fn socket(&self) -> Option<&std::path::Path> {
+        self.socket.as_deref()
+    }
+
+    /// Ends the proxy: no new connections, a hold is released, idle sessions end with 57P01, open transactions may end
+    /// within `limits.shutdown_ms`, then they end as well.
+    pub async fn shutdown(self) {
+        let _ = self.stop.send(true);
+        let _ = self.shared.gate.drive(&Event::Shutdown, Instant::now(), |_, _| Ok(()));
+        let deadline = Instant::now() + Duration::from_millis(self.shared.config.limits.shutdown_ms);
+        loop {
+            let all = self.shared.registry.all();
+            if all.is_empty() {
+                break;
+            }
+            let late = Instant::now() >= deadline;
+            for entry in all.iter().filter(|entry| late || entry.inside_since.load(Relaxed) == 0) {
+                let why = "terminating connection: the proxy is shutting down".to_owned();
+                entry.tell(Command::End { why, reply: None });
+            }
+            if Instant::now() >= deadline + Duration::from_secs(1) {
+                tracing::warn!(left = all.len(), "sessions that did not end in time are dropped");
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some(path) = &self.socket {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Tells sessions whose second upstream fell behind to bring it up to date.
+pub(crate) fn refresh_stale(shared: &Shared) {
+    let Some(side) = shared.warm_side() else { return };
+    for entry in shared.registry.all() {
+        if entry.stale.load(Relaxed) {
+            entry.tell(Command::Warm { side, reply: None });
+        }
+    }
+}
+
+/// Serves connections until told to stop, then until the last session has ended.
+async fn accept_tcp(shared: Arc<Shared>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+    let mut sessions = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    let _ = stream.set_nodelay(true);
+                    let shared = Arc::clone(&shared);
+                    sessions.spawn(login::serve(shared, Stream::Tcp(stream), peer.to_string(), false));
+                }
+                Err(error) => after_failed_accept(&error).await,
+            },
+            Some(_) = sessions.join_next() => {}
+            _ = stop.changed() => break,
+        }
+    }
+    drop(listener);
+    while sessions.join_next().await.is_some() {}
+}
+
+/// As [`accept_tcp`]; `us` is the proxy's own operating-system user.
+async fn accept_unix(shared: Arc<Shared>, listener: UnixListener, us: u32, mut stop: watch::Receiver<bool>) {
+    let mut sessions = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let uid = stream.peer_cred().map(|cred| cred.uid()).ok();
+                    let is_us = uid == Some(us) || uid == Some(0);
+                    let shared = Arc::clone(&shared);
+                    sessions.spawn(login::serve(shared, Stream::Unix(stream), "local".into(), is_us));
+                }
+                Err(error) => after_failed_accept(&error).await,
+            },
+            Some(_) = sessions.join_next() => {}
+            _ = stop.changed() => break,
+        }
+    }
+    drop(listener);
+    while sessions.join_next().await.is_some() {}
+}
+
+/// Out of descriptors, most likely: it passes when sessions end.
+async fn after_failed_accept(error: &std::io::Error) {
+    tracing::warn!(%error, "cannot accept a connection");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}

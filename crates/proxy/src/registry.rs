@@ -1,0 +1,171 @@
+//! Owns the list of sessions that are there, what each says of itself to the console, and the way to tell it something.
+//! Refuses to know how a session works.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use pgteal_wire::cancel::CancelKey;
+use tokio::sync::mpsc;
+
+use crate::auth::Target;
+use crate::route::Side;
+
+/// What a session can be told. Each carries a sender that is used once, or dropped when the session ends first.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Open the upstream on that side, or bring the one that is there up to date.
+    Warm { side: Side, reply: Option<mpsc::Sender<WarmAnswer>> },
+    /// Close the upstream that was opened ahead.
+    Cool,
+    /// The route has changed: go there.
+    Turn { reply: mpsc::Sender<TurnAnswer> },
+    /// End now, with this message to the client.
+    End { why: String, reply: Option<mpsc::Sender<()>> },
+}
+
+/// What came of warming one session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum WarmAnswer {
+    Ready,
+    /// It holds what cannot be carried.
+    Pinned,
+    Failed(String),
+}
+
+/// What came of turning one session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TurnAnswer {
+    /// On its new upstream.
+    Moved,
+    /// Its new upstream is opened before its next message.
+    Cold,
+    /// Ended with 57P01.
+    Ended,
+}
+
+/// Where a session's second upstream stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum WarmState {
+    #[default]
+    None,
+    Opening,
+    Ready,
+    Failed(String),
+}
+
+/// What changes rarely, under a lock.
+#[derive(Debug, Default)]
+pub(crate) struct Details {
+    pub(crate) side: Option<Side>,
+    pub(crate) warm: WarmState,
+    /// What cannot be carried, in words.
+    pub(crate) pins: Vec<String>,
+    /// Where a cancel request goes.
+    pub(crate) cancel: Option<(Arc<Target>, CancelKey)>,
+}
+
+/// One session as others see it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: u64,
+    pub(crate) user: String,
+    pub(crate) database: String,
+    pub(crate) application_name: String,
+    pub(crate) client_addr: String,
+    /// The key the client was given; `None` when the server gave none.
+    pub(crate) key: Option<CancelKey>,
+    /// Microseconds since the proxy's start at which it went inside the gate; 0 outside.
+    pub(crate) inside_since: AtomicU64,
+    pub(crate) held: AtomicBool,
+    /// Its second upstream is behind what the session holds.
+    pub(crate) stale: AtomicBool,
+    pub(crate) queries: AtomicU64,
+    pub(crate) details: Mutex<Details>,
+    pub(crate) commands: mpsc::Sender<Command>,
+}
+
+impl Entry {
+    pub(crate) fn details(&self) -> MutexGuard<'_, Details> {
+        self.details.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long it is inside, in microseconds; `None` outside.
+    pub(crate) fn inside_for(&self, now: u64) -> Option<u64> {
+        match self.inside_since.load(Relaxed) {
+            0 => None,
+            since => Some(now.saturating_sub(since)),
+        }
+    }
+
+    /// Tells it something. False when its mailbox is full: it will find out by itself at its next message.
+    pub(crate) fn tell(&self, command: Command) -> bool {
+        self.commands.try_send(command).is_ok()
+    }
+}
+
+/// All sessions.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    entries: Mutex<HashMap<u64, Arc<Entry>>>,
+    started: Instant,
+    next_id: AtomicU64,
+    retired_queries: AtomicU64,
+}
+
+impl Registry {
+    pub(crate) fn new() -> Self {
+        Self {
+            entries: Mutex::new(HashMap::new()),
+            started: Instant::now(),
+            next_id: AtomicU64::new(1),
+            retired_queries: AtomicU64::new(0),
+        }
+    }
+
+    /// Microseconds since the proxy's start, never 0.
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX).max(1)
+    }
+
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Relaxed)
+    }
+
+    pub(crate) fn add(&self, entry: Arc<Entry>) {
+        self.lock().insert(entry.id, entry);
+    }
+
+    pub(crate) fn remove(&self, entry: &Entry) {
+        if self.lock().remove(&entry.id).is_some() {
+            self.retired_queries.fetch_add(entry.queries.load(Relaxed), Relaxed);
+        }
+    }
+
+    /// Everybody, by id.
+    pub(crate) fn all(&self) -> Vec<Arc<Entry>> {
+        let mut all: Vec<_> = self.lock().values().cloned().collect();
+        all.sort_by_key(|entry| entry.id);
+        all
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Units answered since the start, of sessions that are there and of those that were.
+    pub(crate) fn queries(&self) -> u64 {
+        let present: u64 = self.lock().values().map(|entry| entry.queries.load(Relaxed)).sum();
+        present + self.retired_queries.load(Relaxed)
+    }
+
+    /// The session that was given this key. Every key is compared, each in constant time.
+    pub(crate) fn by_key(&self, key: &CancelKey) -> Option<Arc<Entry>> {
+        self.lock().values().find(|entry| entry.key.as_ref() == Some(key)).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Entry>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,266 @@
+//! Owns one client session: its two legs, what it holds, its place before or behind the gate, its second upstream.
+//! Refuses to know other sessions; the console speaks to it through its mailbox.
+//!
+//! `relay` moves bytes and decides at each message whether it may pass; `work` is what happens between two
+//! transactions: looking at the session's state, opening ahead, changing sides; `ending` says goodbye.
+
+mod ending;
+mod holdings;
+mod observe;
+mod open;
+mod prepare_text;
+mod relay;
+mod replay;
+mod statements;
+mod text;
+mod walk;
+mod work;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use pgteal_wire::startup::StartupMessage;
+use pgteal_wire::tracker::{Fate, Tracker};
+use tokio::sync::futures::OwnedNotified;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::auth::Credentials;
+use crate::buffer::Window;
+use crate::gate::{Gate, Waiting};
+use crate::registry::{Command, Entry, WarmAnswer};
+use crate::route::Side;
+use crate::shared::Shared;
+use crate::stream::Stream;
+use crate::upstream::{Params, Upstream};
+
+use holdings::Holdings;
+pub(crate) use open::{OpenError, open_first};
+use replay::State;
+use walk::Walk;
+
+/// Whose session it is: everything needed to log in again somewhere else.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) startup: StartupMessage,
+    pub(crate) credentials: Credentials,
+}
+
+impl Origin {
+    /// The user that logged in.
+    pub(crate) fn user(&self) -> &[u8] {
+        self.startup.user().unwrap_or_default()
+    }
+
+    /// Whether the client asked for a replication connection.
+    pub(crate) fn is_replication(&self) -> bool {
+        let asked = self.startup.get_str("replication").unwrap_or_default().to_ascii_lowercase();
+        matches!(asked.as_str(), "true" | "on" | "yes" | "1" | "database")
+    }
+}
+
+/// A place inside the gate: left at the latest when the session is dropped.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    gate: Arc<Gate>,
+    inside: bool,
+}
+
+impl Pass {
+    pub(crate) const fn outside(gate: Arc<Gate>) -> Self {
+        Self { gate, inside: false }
+    }
+
+    /// Goes inside; `None` when the gate is closed.
+    pub(crate) fn enter(&mut self) -> Option<Side> {
+        let course = self.gate.enter()?;
+        self.inside = true;
+        Some(course.side)
+    }
+
+    pub(crate) fn leave(&mut self) {
+        if std::mem::take(&mut self.inside) {
+            self.gate.leave();
+        }
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// A session that waits before the gate.
+#[derive(Debug)]
+struct Before {
+    place: Waiting,
+    opened: Pin<Box<OwnedNotified>>,
+}
+
+/// The upstream on the other side, opened ahead.
+#[derive(Debug, Default)]
+enum Second {
+    #[default]
+    None,
+    Opening {
+        side: Side,
+        task: JoinHandle<Result<(Upstream, State), OpenError>>,
+    },
+    Ready {
+        upstream: Box<Upstream>,
+        state: State,
+    },
+    Failed(String),
+}
+
+/// One client session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+    entry: Arc<Entry>,
+    commands: mpsc::Receiver<Command>,
+    origin: Arc<Origin>,
+    client: Stream,
+    /// `None` only after a repoint, until the new one is open.
+    upstream: Option<Upstream>,
+    /// Bytes from the client to the server, and back.
+    up: Window,
+    down: Window,
+    up_walk: Walk,
+    down_walk: Walk,
+    fate: Fate,
+    tracker: Tracker,
+    holdings: Holdings,
+    pass: Pass,
+    before: Option<Before>,
+    second: Second,
+    /// The side to be ready for.
+    target: Option<Side>,
+    /// Somebody waits for the second upstream: no patience with staleness.
+    urgent: bool,
+    /// What the client was last told of the server's settings, while there is no upstream.
+    told: Params,
+    warm_replies: Vec<mpsc::Sender<WarmAnswer>>,
+    looked_at: Option<Instant>,
+    /// The client has said Terminate.
+    leaving: bool,
+    /// The server has said why it ends the session.
+    server_said_why: bool,
+    /// Writing to the server failed: only what it still says is read.
+    server_deaf: bool,
+    replication: bool,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.shared.registry.remove(&self.entry);
+        if let Second::Opening { task, .. } = &self.second {
+            task.abort();
+        }
+    }
+}
+
+impl Session {
+    /// A session whose client was told that it is ready.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        entry: Arc<Entry>,
+        commands: mpsc::Receiver<Command>,
+        origin: Arc<Origin>,
+        client: Stream,
+        upstream: Upstream,
+    ) -> Self {
+        let size = shared.config.limits.buffer_bytes;
+        let replication = origin.is_replication();
+        let pass = Pass::outside(Arc::clone(&shared.gate));
+        {
+            let mut details = entry.details();
+            details.side = Some(upstream.course.side);
+            details.cancel = upstream.cancel.clone().map(|key| (Arc::clone(&upstream.server), key));
+            if replication {
+                details.pins = vec!["a replication connection".into()];
+            }
+        }
+        shared.registry.add(Arc::clone(&entry));
+        // After the registry: a WARM that comes now either finds us there or has set the side already.
+        let target = shared.warm_side().filter(|side| *side != upstream.course.side);
+        let mut session = Self {
+            shared,
+            entry,
+            commands,
+            origin,
+            client,
+            upstream: Some(upstream),
+            up: Window::new(size),
+            down: Window::new(size),
+            up_walk: Walk::default(),
+            down_walk: Walk::default(),
+            fate: Fate::Taken,
+            tracker: Tracker::new(),
+            holdings: Holdings::default(),
+            pass,
+            before: None,
+            second: Second::None,
+            target,
+            urgent: false,
+            told: Params::default(),
+            warm_replies: Vec::new(),
+            looked_at: None,
+            leaving: false,
+            server_said_why: false,
+            server_deaf: false,
+            replication,
+        };
+        session.take_early();
+        session
+    }
+
+    /// Serves the client until either leg ends.
+    pub(crate) async fn run(mut self) {
+        if self.side() != Some(self.shared.gate.course().side)
+            && let Err(why) = self.turn().await
+        {
+            return self.end(why).await;
+        }
+        loop {
+            if self.has_work() {
+                if let Err(why) = self.work().await {
+                    return self.end(why).await;
+                }
+                continue;
+            }
+            self.answer_warm();
+            let wake = std::future::poll_fn(|cx| self.poll_relay(cx)).await;
+            if let Err(why) = self.wake(wake).await {
+                return self.end(why).await;
+            }
+        }
+    }
+
+    /// Nothing is under way between client and server.
+    fn at_rest(&self) -> bool {
+        self.tracker.at_boundary()
+            && !self.pass.inside
+            && self.up_walk.between_messages()
+            && self.down_walk.between_messages()
+            && self.down.pending().is_empty()
+            && !self.up.has_cleared()
+    }
+
+    /// The side that the session is on, or is being brought to.
+    fn side(&self) -> Option<Side> {
+        match (&self.upstream, &self.second) {
+            (Some(upstream), _) => Some(upstream.course.side),
+            (None, Second::Opening { side, .. }) => Some(*side),
+            (None, _) => None,
+        }
+    }
+
+    fn leave_gate(&mut self) {
+        self.pass.leave();
+        self.entry.inside_since.store(0, Relaxed);
+    }
+}

@@ -1,0 +1,122 @@
+//! Owns the one query that asks a server what a session holds, and the reading of its answer.
+//! Refuses to know when it is asked and what is done with it.
+//!
+//! Every name is qualified: the session's own search_path must not decide what we ask. Settings come from
+//! `pg_settings` (source `session`); custom settings without a definition are in no catalogue and are asked by name.
+
+use std::collections::HashSet;
+
+use super::holdings::Observed;
+use super::prepare_text;
+
+/// Settings that belong to a transaction, or that have rows of their own below.
+const LEFT_OUT: &str = "'transaction_isolation','transaction_read_only','transaction_deferrable','role','session_authorization','seed'";
+
+/// The query. `custom` are possible names of custom settings.
+pub(super) fn query(custom: &[String]) -> String {
+    let mut sql = format!(
+        "SELECT 's', s.name, pg_catalog.current_setting(s.name) FROM pg_catalog.pg_settings s \
+         WHERE s.source OPERATOR(pg_catalog.=) 'session' AND s.name OPERATOR(pg_catalog.<>) ALL (ARRAY[{LEFT_OUT}]) \
+         UNION ALL SELECT 'r', 'role', pg_catalog.current_setting('role') \
+         UNION ALL SELECT 'a', 'session_authorization', session_user::pg_catalog.text \
+         UNION ALL SELECT 't', c.relname::pg_catalog.text, '' FROM pg_catalog.pg_class c \
+         WHERE pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid \
+         AND c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() \
+         AND c.relkind OPERATOR(pg_catalog.<>) ALL (ARRAY['i','I','t']::pg_catalog.\"char\"[]) \
+         UNION ALL SELECT 'f', p.proname::pg_catalog.text, '' FROM pg_catalog.pg_proc p \
+         WHERE pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid \
+         AND p.pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() \
+         UNION ALL SELECT 'c', u.name, '' FROM pg_catalog.pg_cursors u WHERE u.is_holdable \
+         UNION ALL SELECT 'l', pg_catalog.concat_ws(':', l.classid, l.objid), '' FROM pg_catalog.pg_locks l \
+         WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() \
+         UNION ALL SELECT 'n', h, '' FROM pg_catalog.pg_listening_channels() h \
+         UNION ALL SELECT CASE WHEN q.from_sql THEN 'q' ELSE 'p' END, q.name, \
+         CASE WHEN q.from_sql THEN q.statement ELSE '' END FROM pg_catalog.pg_prepared_statements q"
+    );
+    for name in custom {
+        // Only letters, digits, `_`, `$` and `.` are collected, so the literal needs no escaping.
+        sql.push_str(&format!(" UNION ALL SELECT 'x', '{name}', pg_catalog.current_setting('{name}', true)"));
+    }
+    sql
+}
+
+/// One row of the answer: kind, name, value (`None` is NULL).
+pub(super) type Row = (Vec<u8>, Vec<u8>, Option<Vec<u8>>);
+
+/// Reads the answer. `login` is the user that the client logged in as. The second value lists the protocol-level
+/// prepared statements that the server has.
+pub(super) fn read(rows: Vec<Row>, login: &[u8]) -> (Observed, HashSet<Vec<u8>>) {
+    let mut observed = Observed::default();
+    let mut listed = HashSet::new();
+    for (kind, name, value) in rows {
+        let shown = String::from_utf8_lossy(&name).into_owned();
+        match (kind.first(), value) {
+            (Some(b's'), Some(value)) => observed.settings.push((name, value)),
+            (Some(b'x'), Some(value))
+                if !observed.settings.iter().any(|(known, _)| known.eq_ignore_ascii_case(&name)) =>
+            {
+                observed.settings.push((name, value));
+            }
+            (Some(b'r'), Some(role)) if role != b"none" => observed.role = Some(role),
+            (Some(b'a'), Some(user)) if user != login => observed.session_authorization = Some(user),
+            (Some(b't'), _) => observed.pins.push(format!("a temporary table ({shown})")),
+            (Some(b'f'), _) => observed.pins.push(format!("a temporary function ({shown})")),
+            (Some(b'c'), _) => observed.pins.push(format!("a cursor WITH HOLD ({shown})")),
+            (Some(b'l'), _) => observed.pins.push(format!("a session advisory lock ({shown})")),
+            (Some(b'n'), _) => observed.pins.push(format!("a LISTEN registration ({shown})")),
+            (Some(b'p'), _) => {
+                listed.insert(name);
+            }
+            (Some(b'q'), Some(text)) => match prepare_text::find(&text, &name) {
+                Some(statement) => observed.prepared.push((name, statement.to_vec())),
+                None => observed
+                    .pins
+                    .push(format!("a prepared statement whose own text cannot be told ({shown})")),
+            },
+            _ => {}
+        }
+    }
+    (observed, listed)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn an_answer_is_sorted_into_the_ledger() {
+        let row = |kind: &str, name: &str, value: Option<&str>| -> Row {
+            (kind.into(), name.into(), value.map(|v| v.as_bytes().to_vec()))
+        };
+        let rows = vec![
+            row("s", "work_mem", Some("8MB")),
+            row("x", "app.tenant", Some("7")),
+            row("x", "no.such", None),
+            row("r", "role", Some("none")),
+            row("a", "session_authorization", Some("app")),
+            row("t", "scratch", Some("")),
+            row("l", "0:42", Some("")),
+            row("p", "s1", Some("")),
+            row("q", "q1", Some("PREPARE q1 AS SELECT 1")),
+            row("q", "q2", Some("EXECUTE 'no'")),
+        ];
+        let (observed, listed) = read(rows, b"app");
+        assert_eq!(
+            observed.settings,
+            [(b"work_mem".to_vec(), b"8MB".to_vec()), (b"app.tenant".to_vec(), b"7".to_vec())]
+        );
+        assert_eq!(observed.session_authorization, None);
+        assert_eq!(observed.role, None);
+        assert_eq!(
+            observed.pins,
+            [
+                "a temporary table (scratch)",
+                "a session advisory lock (0:42)",
+                "a prepared statement whose own text cannot be told (q2)"
+            ]
+        );
+        assert_eq!(observed.prepared.len(), 1);
+        assert!(listed.contains(&b"s1"[..]));
+    }
+}

@@ -1,0 +1,138 @@
+//! Owns the opening of upstreams for one client: the first, a second one ahead on the other side, and the refreshing of
+//! a second one. Refuses to know when.
+
+use std::sync::Arc;
+
+use pgteal_wire::startup::StartupMessage;
+
+use super::Origin;
+use super::replay::{self, ReplayError, State};
+use crate::auth::{self, UpstreamError};
+use crate::gate::Course;
+use crate::route::Side;
+use crate::shared::Shared;
+use crate::upstream::{Params, Upstream};
+
+/// Why there is no upstream.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum OpenError {
+    #[error("there is no {0} server in the configuration")]
+    NoServer(Side),
+    #[error(transparent)]
+    Login(#[from] UpstreamError),
+    #[error("{0}")]
+    Replay(String),
+    /// Too many are being opened at once.
+    #[error("no turn to open a connection within {0} ms")]
+    NoTurn(u64),
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl OpenError {
+    pub(super) fn internal(error: &dyn std::fmt::Display) -> Self {
+        Self::Internal(error.to_string())
+    }
+
+    /// The server's own refusal, for the client.
+    pub(crate) fn server_message(&self) -> Option<&[u8]> {
+        match self {
+            Self::Login(UpstreamError::Refused { response, .. }) => Some(response),
+            _ => None,
+        }
+    }
+}
+
+/// A session's first upstream, and what the server said to its client during the login (notices).
+pub(crate) async fn open_first(
+    shared: &Shared,
+    origin: &Origin,
+    course: Course,
+) -> Result<(Upstream, bytes::BytesMut), OpenError> {
+    open(shared, &origin.startup, origin, course).await
+}
+
+async fn open(
+    shared: &Shared,
+    startup: &StartupMessage,
+    origin: &Origin,
+    course: Course,
+) -> Result<(Upstream, bytes::BytesMut), OpenError> {
+    let server = shared.server(course.side).ok_or(OpenError::NoServer(course.side))?;
+    let limit = shared.config.limits.upstream_login();
+    let opened = auth::log_in(server, startup, &origin.credentials, limit).await?;
+    let mut params = Params::default();
+    for (name, value) in &opened.parameters {
+        params.set(name, value);
+    }
+    let upstream = Upstream {
+        stream: opened.stream,
+        params,
+        cancel: opened.cancel_key,
+        server: Arc::clone(server),
+        course,
+        early: opened.leftover,
+    };
+    Ok((upstream, opened.notices))
+}
+
+/// Opens an upstream on a side and brings it to a session's state. `read_only` is what the session's
+/// `default_transaction_read_only` is on the side it comes from: given at startup, so that the fence's default for the
+/// database, which holds there now, does not stick to this connection after the fence is gone.
+pub(super) async fn open_second(
+    shared: Arc<Shared>,
+    origin: Arc<Origin>,
+    side: Side,
+    read_only: Option<Vec<u8>>,
+    want: State,
+) -> Result<(Upstream, State), OpenError> {
+    let limit = shared.config.limits.upstream_login();
+    let turn = tokio::time::timeout(limit, Arc::clone(&shared.warming).acquire_owned()).await;
+    let _turn = turn.map_err(|_| OpenError::NoTurn(shared.config.limits.upstream_login_ms))?;
+    let mut startup = origin.startup.clone();
+    if let Some(value) = read_only
+        && !sets_read_only(&startup)
+    {
+        startup.set("default_transaction_read_only", value);
+    }
+    let course = Course { side, ..shared.gate.course() };
+    let (mut upstream, _) = open(&shared, &startup, &origin, course).await?;
+    let replayed = tokio::time::timeout(limit, replay::replay(&mut upstream, None, &want)).await;
+    finish(&shared, replayed)?;
+    Ok((upstream, want))
+}
+
+/// Brings a second upstream from one state to another.
+pub(super) async fn refresh(
+    shared: Arc<Shared>,
+    mut upstream: Upstream,
+    from: State,
+    want: State,
+) -> Result<(Upstream, State), OpenError> {
+    let limit = shared.config.limits.upstream_login();
+    let replayed = tokio::time::timeout(limit, replay::replay(&mut upstream, Some(&from), &want)).await;
+    finish(&shared, replayed)?;
+    Ok((upstream, want))
+}
+
+fn finish(
+    shared: &Shared,
+    replayed: Result<Result<(), ReplayError>, tokio::time::error::Elapsed>,
+) -> Result<(), OpenError> {
+    match replayed {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(OpenError::Replay(error.to_string())),
+        Err(_) => Err(OpenError::Replay(format!(
+            "the session's state was not replayed within {} ms",
+            shared.config.limits.upstream_login_ms
+        ))),
+    }
+}
+
+/// Whether the client itself decides about `default_transaction_read_only`.
+fn sets_read_only(startup: &StartupMessage) -> bool {
+    let named = startup.params.iter().any(|p| p.name.eq_ignore_ascii_case("default_transaction_read_only"));
+    let options = startup.get("options").unwrap_or_default().to_ascii_lowercase();
+    named || options.windows(29).any(|window| window == b"default_transaction_read_only")
+}

@@ -1,0 +1,301 @@
+//! Owns the moving of bytes between the legs of one session, and the decision at each message whether it may pass.
+//! Refuses to wait: everything here is a poll, the waiting is the runtime's.
+
+use std::io;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+
+use pgteal_wire::frame::{self, FrameError, LARGE_MESSAGE_LIMIT};
+use pgteal_wire::message::report::Fields;
+use pgteal_wire::message::tag::{back, front};
+use pgteal_wire::tracker::Reply;
+
+use super::walk::Body;
+use super::{Before, OpenError, Second, Session, State};
+use crate::registry::Command;
+use crate::upstream::Upstream;
+
+/// Server messages up to this size are waited for whole when their content matters.
+const WHOLE: usize = 4096;
+
+/// Why the relay stopped to let something else happen.
+#[derive(Debug)]
+pub(super) enum Wake {
+    Command(Command),
+    ClientGone(Option<io::Error>),
+    ServerGone(Option<io::Error>),
+    BadBytes {
+        from_client: bool,
+        error: FrameError,
+    },
+    /// There is something to do between two transactions.
+    Work,
+    /// A transaction wants to begin, and the session is not on the side that the route says.
+    WrongSide,
+    /// The second upstream is there, or is not to be had.
+    Second(Box<Result<(Upstream, State), OpenError>>),
+    /// The second upstream went away while it waited.
+    SecondLost,
+}
+
+enum Admission {
+    Go,
+    Wait,
+    WrongSide,
+}
+
+impl Session {
+    /// Moves what can be moved.
+    pub(super) fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        if let Poll::Ready(Some(command)) = self.commands.poll_recv(cx) {
+            return Poll::Ready(Wake::Command(command));
+        }
+        if let Poll::Ready(wake) = self.poll_second(cx) {
+            return Poll::Ready(wake);
+        }
+        loop {
+            let mut progress = false;
+            if let Some(before) = &mut self.before
+                && before.opened.as_mut().poll(cx).is_ready()
+            {
+                before.opened = Box::pin(self.shared.gate.opened());
+                before.opened.as_mut().enable();
+                progress = true;
+            }
+            match self.scan_client() {
+                Ok(Admission::Go | Admission::Wait) => {}
+                Ok(Admission::WrongSide) => return Poll::Ready(Wake::WrongSide),
+                Err(error) => return Poll::Ready(Wake::BadBytes { from_client: true, error }),
+            }
+            if let Poll::Ready(wake) = self.poll_server(cx, &mut progress) {
+                return Poll::Ready(wake);
+            }
+            if let Poll::Ready(wake) = self.poll_client(cx, &mut progress) {
+                return Poll::Ready(wake);
+            }
+            if self.has_work() {
+                return Poll::Ready(Wake::Work);
+            }
+            if !progress {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn poll_second(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        match &mut self.second {
+            Second::Opening { task, .. } => {
+                let done = std::task::ready!(std::pin::Pin::new(task).poll(cx));
+                self.second = Second::None;
+                Poll::Ready(Wake::Second(Box::new(
+                    done.unwrap_or_else(|error| Err(OpenError::internal(&error))),
+                )))
+            }
+            Second::Ready { upstream, .. } => match upstream.poll_idle(cx) {
+                Poll::Ready(()) => Poll::Ready(Wake::SecondLost),
+                Poll::Pending => Poll::Pending,
+            },
+            Second::None | Second::Failed(_) => Poll::Pending,
+        }
+    }
+
+    /// Writes to the server and reads from it.
+    fn poll_server(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Poll<Wake> {
+        let Some(upstream) = &mut self.upstream else { return Poll::Pending };
+        if self.up.has_cleared() {
+            if self.server_deaf {
+                self.up.drop_cleared();
+            } else {
+                match self.up.poll_drain(cx, &mut upstream.stream) {
+                    Poll::Ready(Ok(())) => *progress = true,
+                    // What the server said before it went is still to be read.
+                    Poll::Ready(Err(_)) => self.server_deaf = true,
+                    Poll::Pending => {}
+                }
+            }
+        }
+        match self.down.poll_fill(cx, &mut upstream.stream) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Wake::ServerGone(None)),
+            Poll::Ready(Ok(_)) => {
+                *progress = true;
+                if let Err(error) = self.scan_server() {
+                    return Poll::Ready(Wake::BadBytes { from_client: false, error });
+                }
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Wake::ServerGone(Some(error))),
+            Poll::Pending => {}
+        }
+        Poll::Pending
+    }
+
+    /// Writes to the client and reads from it.
+    fn poll_client(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Poll<Wake> {
+        if self.down.has_cleared() {
+            match self.down.poll_drain(cx, &mut self.client) {
+                Poll::Ready(Ok(())) => *progress = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Wake::ClientGone(Some(error))),
+                Poll::Pending => {}
+            }
+        }
+        if self.tracker.is_full() {
+            return Poll::Pending;
+        }
+        match self.up.poll_fill(cx, &mut self.client) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Wake::ClientGone(None)),
+            Poll::Ready(Ok(_)) => {
+                *progress = true;
+                Poll::Pending
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Wake::ClientGone(Some(error))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Clears the client's messages that may pass.
+    fn scan_client(&mut self) -> Result<Admission, FrameError> {
+        let room = self.shared.config.limits.prepared_bytes;
+        loop {
+            if !self.up_walk.between_messages() {
+                if self.up.pending().is_empty() {
+                    return Ok(Admission::Go);
+                }
+                if let Some(body) = self.up_walk.pass(&mut self.up) {
+                    self.holdings.client_message(body, self.fate, room);
+                    self.up_walk.slim();
+                }
+                continue;
+            }
+            let pending = self.up.pending();
+            let Some(header) = frame::peek(pending, LARGE_MESSAGE_LIMIT + 1)? else {
+                return Ok(Admission::Go);
+            };
+            match self.admit(header.tag) {
+                Admission::Go => {}
+                other => return Ok(other),
+            }
+            self.fate = self.tracker.client(header.tag);
+            let keep = self.holdings.wants_of_client(header.tag, room);
+            if keep == 0 {
+                self.holdings.client_tag(header.tag);
+                self.leaving |= header.tag == front::TERMINATE;
+            } else if let Some(bytes) = self.up.pending().get(frame::HEADER_LEN..header.total)
+                && bytes.len() <= keep
+            {
+                let body = Body { tag: header.tag, bytes, cut: false };
+                self.holdings.client_message(body, self.fate, room);
+                self.up.clear(header.total);
+                continue;
+            }
+            self.up.clear(frame::HEADER_LEN);
+            self.up_walk.begin(header.tag, header.body_len(), keep);
+            if self.tracker.at_boundary() {
+                // It asked nothing of the server (a Flush, say), so no answer will lead out again.
+                self.leave_gate();
+            }
+        }
+    }
+
+    /// Decides about the next client message.
+    fn admit(&mut self, tag: u8) -> Admission {
+        if self.replication || tag == front::TERMINATE {
+            return Admission::Go;
+        }
+        loop {
+            if self.pass.inside {
+                if !self.shared.gate.is_closed() || self.tracker.may_pass(tag) {
+                    self.admitted();
+                    return Admission::Go;
+                }
+            } else if let Some(side) = self.pass.enter() {
+                if self.side() != Some(side) {
+                    self.pass.leave();
+                    return Admission::WrongSide;
+                }
+                self.entry.inside_since.store(self.shared.registry.now(), Relaxed);
+                self.admitted();
+                return Admission::Go;
+            }
+            if self.before.is_some() {
+                return Admission::Wait;
+            }
+            // From here on an opening wakes us; the gate is asked once more, so that none is missed in between.
+            let mut opened = Box::pin(self.shared.gate.opened());
+            opened.as_mut().enable();
+            self.before = Some(Before { place: self.shared.gate.wait_here(), opened });
+            self.entry.held.store(true, Relaxed);
+        }
+    }
+
+    fn admitted(&mut self) {
+        if let Some(before) = self.before.take() {
+            let stall = u64::try_from(before.place.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.shared.stats.longest_stall_us.fetch_max(stall, Relaxed);
+            self.entry.held.store(false, Relaxed);
+        }
+    }
+
+    /// Clears the server's messages, and learns from them.
+    pub(super) fn scan_server(&mut self) -> Result<(), FrameError> {
+        loop {
+            if !self.down_walk.between_messages() {
+                if self.down.pending().is_empty() {
+                    return Ok(());
+                }
+                self.down_walk.pass(&mut self.down);
+                continue;
+            }
+            let pending = self.down.pending();
+            let Some(header) = frame::peek(pending, LARGE_MESSAGE_LIMIT + 1)? else { return Ok(()) };
+            let matters = matches!(
+                header.tag,
+                back::READY_FOR_QUERY | back::COMMAND_COMPLETE | back::PARAMETER_STATUS | back::ERROR
+            );
+            let body = pending.get(frame::HEADER_LEN..header.total);
+            if matters && body.is_none() && header.total <= WHOLE {
+                return Ok(());
+            }
+            let body = if matters { body.unwrap_or_default() } else { &[] };
+            let reply = self.tracker.server(header.tag, body);
+            self.holdings.server_message(header.tag, body, reply);
+            match header.tag {
+                back::PARAMETER_STATUS => {
+                    if let Some(upstream) = &mut self.upstream {
+                        upstream.params.take(body);
+                    }
+                }
+                back::ERROR => {
+                    self.server_said_why |= Fields::parse(body).is_ok_and(|fields| fields.is_fatal())
+                }
+                _ => {}
+            }
+            self.down.clear(frame::HEADER_LEN);
+            self.down_walk.begin(header.tag, header.body_len(), 0);
+            self.down_walk.pass(&mut self.down);
+            if let Reply::UnitEnded(_) = reply {
+                self.unit_ended();
+            }
+        }
+    }
+
+    fn unit_ended(&mut self) {
+        self.entry.queries.fetch_add(1, Relaxed);
+        if self.tracker.at_boundary() {
+            self.leave_gate();
+            if self.target.is_some() {
+                let fits = matches!(&self.second, Second::Ready { state, .. } if state.fits(&self.holdings));
+                self.entry.stale.store(!fits, Relaxed);
+            }
+        }
+    }
+
+    /// Takes over what the server had said before the relay began.
+    pub(super) fn take_early(&mut self) {
+        let Some(upstream) = &mut self.upstream else { return };
+        let early = std::mem::take(&mut upstream.early);
+        if !early.is_empty() {
+            self.down.put_pending(&early);
+            // Bad bytes show again at the next read.
+            let _ = self.scan_server();
+        }
+    }
+}

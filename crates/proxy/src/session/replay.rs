@@ -1,0 +1,215 @@
+//! Owns the bringing of an upstream to a session's state: settings, roles, prepared statements, in one pipeline.
+//! Refuses to know where the state came from.
+
+use std::collections::HashMap;
+
+use bytes::BytesMut;
+use pgteal_wire::message::frontend::{put_bind, put_execute, put_parse, put_query, put_sync};
+use pgteal_wire::message::tag::front;
+use pgteal_wire::message::{put, put_cstr};
+use tokio::io::AsyncWriteExt;
+
+use super::holdings::{Holdings, Observed};
+use super::statements::ParseMessage;
+use crate::upstream::{TalkError, Upstream};
+
+/// The state an upstream is to have.
+#[derive(Debug, Clone, Default)]
+pub(super) struct State {
+    pub(super) observed: Observed,
+    pub(super) revision: u64,
+    pub(super) statements: HashMap<Box<[u8]>, ParseMessage>,
+    pub(super) statements_revision: u64,
+    pub(super) unnamed: Option<Vec<u8>>,
+}
+
+impl State {
+    /// The state of a session as far as it was observed.
+    pub(super) fn of(holdings: &Holdings) -> Self {
+        Self {
+            observed: holdings.observed.clone().unwrap_or_default(),
+            revision: holdings.revision,
+            statements: holdings.statements.snapshot(),
+            statements_revision: holdings.statements.revision,
+            unnamed: holdings.statements.unnamed().map(<[u8]>::to_vec),
+        }
+    }
+
+    /// Whether an upstream in this state is what the session needs now.
+    pub(super) fn fits(&self, holdings: &Holdings) -> bool {
+        holdings.is_current()
+            && self.revision == holdings.revision
+            && self.statements_revision == holdings.statements.revision
+            && self.unnamed.as_deref() == holdings.statements.unnamed()
+    }
+
+    /// Whether nothing was confirmed or observed since this state was taken.
+    pub(super) fn same_revisions(&self, holdings: &Holdings) -> bool {
+        self.revision == holdings.revision && self.statements_revision == holdings.statements.revision
+    }
+
+    /// Whether nothing has to be sent to get from this state to the other, whatever happened in between.
+    pub(super) fn same_content(&self, other: &Self) -> bool {
+        self.observed == other.observed
+            && self.statements == other.statements
+            && self.unnamed == other.unnamed
+    }
+}
+
+/// Why an upstream cannot be brought to the state.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(super) enum ReplayError {
+    #[error(transparent)]
+    Talk(#[from] TalkError),
+    #[error("{what}: {message}")]
+    Refused { what: String, message: String },
+}
+
+/// The pipeline: each unit ends with one `ReadyForQuery` and has a name for errors.
+#[derive(Default)]
+struct Pipeline {
+    bytes: BytesMut,
+    units: Vec<String>,
+}
+
+impl Pipeline {
+    fn setting(&mut self, name: &[u8], value: &[u8]) {
+        put_parse(
+            &mut self.bytes,
+            b"",
+            b"SELECT pg_catalog.set_config($1::pg_catalog.text, $2::pg_catalog.text, false)",
+        );
+        put_bind(&mut self.bytes, b"", &[Some(name), Some(value)]);
+        put_execute(&mut self.bytes);
+        put_sync(&mut self.bytes);
+        self.units.push(format!("setting {}", String::from_utf8_lossy(name)));
+    }
+
+    fn query(&mut self, what: String, sql: &[u8]) {
+        put(&mut self.bytes, front::QUERY, |out| put_cstr(out, sql));
+        self.units.push(what);
+    }
+
+    fn statement(&mut self, name: &[u8], message: &[u8]) {
+        self.bytes.extend_from_slice(message);
+        put_sync(&mut self.bytes);
+        self.units.push(format!("prepared statement {}", String::from_utf8_lossy(name)));
+    }
+
+    fn close(&mut self, name: &[u8]) {
+        put(&mut self.bytes, front::CLOSE, |out| {
+            out.extend_from_slice(b"S");
+            put_cstr(out, name);
+        });
+        put_sync(&mut self.bytes);
+        self.units.push("close".into());
+    }
+
+    fn observed(&mut self, observed: &Observed) {
+        // The encoding first: every later value is spelled in it.
+        let is_encoding = |name: &[u8]| name.eq_ignore_ascii_case(b"client_encoding");
+        for (name, value) in observed.settings.iter().filter(|(name, _)| is_encoding(name)) {
+            self.setting(name, value);
+        }
+        for (name, value) in observed.settings.iter().filter(|(name, _)| !is_encoding(name)) {
+            self.setting(name, value);
+        }
+        if let Some(user) = &observed.session_authorization {
+            self.setting(b"session_authorization", user);
+        }
+        if let Some(role) = &observed.role {
+            self.setting(b"role", role);
+        }
+        for (name, text) in &observed.prepared {
+            self.query(format!("prepared statement {}", String::from_utf8_lossy(name)), text);
+        }
+    }
+}
+
+/// Brings an upstream from the state it has (`None`: just logged in) to `target`, in one round trip. Nothing is sent when
+/// nothing differs.
+///
+/// # Errors
+/// The first refusal of the server, named; or the loss of the connection.
+pub(super) async fn replay(
+    upstream: &mut Upstream,
+    from: Option<&State>,
+    target: &State,
+) -> Result<(), ReplayError> {
+    let mut pipeline = Pipeline::default();
+    let empty = HashMap::new();
+    let (have, observed_differs) = match from {
+        None => (&empty, target.observed != Observed::default()),
+        Some(from) => (&from.statements, from.observed != target.observed),
+    };
+    for name in have.keys().filter(|name| !target.statements.contains_key(*name)) {
+        pipeline.close(name);
+    }
+    if let Some(from) = from
+        && observed_differs
+    {
+        put_query(&mut pipeline.bytes, "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL");
+        pipeline.units.push("reset".into());
+        for (name, _) in &from.observed.prepared {
+            let quoted = String::from_utf8_lossy(name).replace('"', "\"\"");
+            pipeline.query("deallocate".into(), format!("DEALLOCATE \"{quoted}\"").as_bytes());
+        }
+    }
+    if observed_differs {
+        pipeline.observed(&target.observed);
+    }
+    for (name, message) in &target.statements {
+        match have.get(name) {
+            Some(old) if old == message => {}
+            Some(_) => {
+                pipeline.close(name);
+                pipeline.statement(name, message);
+            }
+            None => pipeline.statement(name, message),
+        }
+    }
+    if let Some(message) = &target.unnamed {
+        pipeline.statement(b"", message);
+    }
+    run(upstream, pipeline).await
+}
+
+async fn run(upstream: &mut Upstream, pipeline: Pipeline) -> Result<(), ReplayError> {
+    if pipeline.units.is_empty() {
+        return Ok(());
+    }
+    // Written in slices of whole units, each answered before the next, so that neither side can fill up on the other.
+    let mut refused = None;
+    let mut aside = BytesMut::new();
+    let mut names = pipeline.units.into_iter();
+    let mut bytes = pipeline.bytes;
+    while !bytes.is_empty() {
+        let (slice, count) = next_slice(&mut bytes);
+        upstream.stream.write_all(&slice).await.map_err(TalkError::from)?;
+        upstream.stream.flush().await.map_err(TalkError::from)?;
+        for what in names.by_ref().take(count) {
+            let answer = upstream.read_unit(&mut aside).await?;
+            if let (None, Some(message)) = (&refused, answer.error) {
+                refused = Some(ReplayError::Refused { what, message });
+            }
+        }
+    }
+    refused.map_or(Ok(()), Err)
+}
+
+/// Splits off whole units, about 32 kB of them or one larger one; answers how many.
+fn next_slice(bytes: &mut BytesMut) -> (BytesMut, usize) {
+    const SLICE: usize = 32 * 1024;
+    let (mut end, mut units) = (0, 0);
+    for frame in pgteal_wire::frame::Frames::new(bytes, usize::MAX).flatten() {
+        end += frame.whole.len();
+        if matches!(frame.tag, front::SYNC | front::QUERY) {
+            units += 1;
+            if end >= SLICE {
+                break;
+            }
+        }
+    }
+    (bytes.split_to(end), units)
+}

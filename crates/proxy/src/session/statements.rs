@@ -1,0 +1,239 @@
+//! Owns the session's protocol-level prepared statements: the Parse messages as the client sent them, by name, true
+//! to what the server confirmed. Refuses to know SQL.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use pgteal_wire::frame::HEADER_LEN;
+
+/// One prepared statement: the whole Parse message.
+pub(super) type ParseMessage = Arc<[u8]>;
+
+/// What was forwarded and not yet confirmed, in order.
+#[derive(Debug)]
+enum Pending {
+    Parse(Box<[u8]>, Option<ParseMessage>),
+    ParseUnnamed,
+    Close(Box<[u8]>),
+    ClosePortal,
+}
+
+/// The statements of one session.
+#[derive(Debug, Default)]
+pub(super) struct Statements {
+    known: HashMap<Box<[u8]>, ParseMessage>,
+    /// Names whose text was too large to keep.
+    too_large: HashSet<Box<[u8]>>,
+    pending: VecDeque<Pending>,
+    bytes: usize,
+    /// Grows with every change.
+    pub(super) revision: u64,
+    unnamed: Unnamed,
+}
+
+/// The unnamed statement. It is carried only when the client parses it in one unit and binds it in a later one, as some
+/// drivers do; all others parse it anew each time.
+#[derive(Debug, Default)]
+struct Unnamed {
+    message: Vec<u8>,
+    /// Parsed and confirmed, and no Query since.
+    alive: bool,
+    /// The client was seen to leave it for a later unit.
+    left_over: bool,
+    parsed_in_unit: bool,
+}
+
+fn name_of(body: &[u8]) -> &[u8] {
+    body.iter().position(|byte| *byte == 0).and_then(|end| body.get(..end)).unwrap_or_default()
+}
+
+fn message(body: &[u8]) -> impl Iterator<Item = u8> + '_ {
+    let len = u32::try_from(body.len() + HEADER_LEN - 1).unwrap_or(u32::MAX);
+    std::iter::once(b'P').chain(len.to_be_bytes()).chain(body.iter().copied())
+}
+
+impl Statements {
+    /// A Parse was forwarded and will be acted on. `cut`: its body is longer than what was kept.
+    pub(super) fn parse_sent(&mut self, body: &[u8], cut: bool, room: usize) {
+        let name = name_of(body);
+        if name.is_empty() {
+            self.unnamed.message.clear();
+            if !cut {
+                self.unnamed.message.extend(message(body));
+            }
+            self.unnamed.alive = !cut;
+            self.unnamed.parsed_in_unit = true;
+            self.pending.push_back(Pending::ParseUnnamed);
+            return;
+        }
+        let keep = !cut && self.bytes + body.len() <= room;
+        let kept = keep.then(|| message(body).collect());
+        self.pending.push_back(Pending::Parse(name.into(), kept));
+    }
+
+    /// A Bind was forwarded.
+    pub(super) fn bind_sent(&mut self, body: &[u8]) {
+        let statement = body.get(name_of(body).len() + 1..).unwrap_or_default();
+        if name_of(statement).is_empty() {
+            // Bound without a Parse in the same unit: this client relies on the statement staying.
+            self.unnamed.left_over |= !self.unnamed.parsed_in_unit;
+        }
+    }
+
+    /// A Close was forwarded and will be acted on.
+    pub(super) fn close_sent(&mut self, body: &[u8]) {
+        let pending = match body.split_first() {
+            Some((b'S', rest)) => Pending::Close(name_of(rest).into()),
+            _ => Pending::ClosePortal,
+        };
+        self.pending.push_back(pending);
+    }
+
+    /// A simple query was forwarded: it destroys the unnamed statement.
+    pub(super) fn query_sent(&mut self) {
+        self.unnamed.alive = false;
+    }
+
+    /// A unit's Sync was forwarded.
+    pub(super) fn sync_sent(&mut self, bound: bool) {
+        if self.unnamed.parsed_in_unit && !bound {
+            self.unnamed.left_over = true;
+        }
+        self.unnamed.parsed_in_unit = false;
+    }
+
+    /// The server confirmed the oldest pending Parse or Close.
+    pub(super) fn confirmed(&mut self) {
+        match self.pending.pop_front() {
+            Some(Pending::Parse(name, Some(text))) => {
+                self.bytes += text.len();
+                self.too_large.remove(&name);
+                if let Some(old) = self.known.insert(name, text) {
+                    self.bytes -= old.len();
+                }
+                self.revision += 1;
+            }
+            Some(Pending::Parse(name, None)) => {
+                self.forget(&name);
+                self.too_large.insert(name);
+                self.revision += 1;
+            }
+            Some(Pending::Close(name)) => {
+                self.forget(&name);
+                self.revision += 1;
+            }
+            Some(Pending::ParseUnnamed | Pending::ClosePortal) | None => {}
+        }
+    }
+
+    /// The server skipped the oldest pending ones.
+    pub(super) fn skipped(&mut self, count: usize) {
+        for _ in 0..count {
+            if let Some(Pending::ParseUnnamed) = self.pending.pop_front() {
+                self.unnamed.alive = false;
+            }
+        }
+    }
+
+    fn forget(&mut self, name: &[u8]) {
+        self.too_large.remove(name);
+        if let Some(old) = self.known.remove(name) {
+            self.bytes -= old.len();
+        }
+    }
+
+    /// `DISCARD ALL` or `DEALLOCATE ALL` happened.
+    pub(super) fn clear(&mut self) {
+        self.known.clear();
+        self.too_large.clear();
+        self.bytes = 0;
+        self.revision += 1;
+    }
+
+    /// Keeps only what the server's catalogue lists.
+    pub(super) fn retain(&mut self, listed: &HashSet<Vec<u8>>) {
+        let before = self.known.len() + self.too_large.len();
+        self.known.retain(|name, _| listed.contains(&name[..]));
+        self.too_large.retain(|name| listed.contains(&name[..]));
+        self.bytes = self.known.values().map(|text| text.len()).sum();
+        if before != self.known.len() + self.too_large.len() {
+            self.revision += 1;
+        }
+    }
+
+    /// A statement that is there and cannot be carried because its text was too large to keep.
+    pub(super) fn uncarried(&self) -> Option<String> {
+        self.too_large.iter().next().map(|name| String::from_utf8_lossy(name).into_owned())
+    }
+
+    /// Whether there is such a statement.
+    pub(super) fn has_uncarried(&self) -> bool {
+        !self.too_large.is_empty()
+    }
+
+    /// Everything that a new upstream must know, by name.
+    pub(super) fn snapshot(&self) -> HashMap<Box<[u8]>, ParseMessage> {
+        self.known.clone()
+    }
+
+    /// The unnamed statement, when this client may bind it in a later unit.
+    pub(super) fn unnamed(&self) -> Option<&[u8]> {
+        (self.unnamed.alive && self.unnamed.left_over).then_some(&self.unnamed.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn names(statements: &Statements) -> Vec<String> {
+        let mut names: Vec<_> =
+            statements.snapshot().keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn only_what_the_server_confirmed_is_known() {
+        let mut s = Statements::default();
+        s.parse_sent(b"a\0select 1\0\0\0", false, 1000);
+        s.parse_sent(b"b\0select 2\0\0\0", false, 1000);
+        s.close_sent(b"Sa\0");
+        assert!(names(&s).is_empty());
+        s.confirmed();
+        assert_eq!(names(&s), ["a"]);
+        s.skipped(2);
+        assert_eq!(names(&s), ["a"], "b failed, the Close never happened");
+        assert_eq!(&*s.snapshot()[&b"a"[..]], b"P\0\0\0\x11a\0select 1\0\0\0");
+        s.close_sent(b"Sa\0");
+        s.confirmed();
+        assert!(names(&s).is_empty());
+        assert_eq!(s.bytes, 0);
+    }
+
+    #[test]
+    fn what_is_too_large_is_named_until_it_is_closed() {
+        let mut s = Statements::default();
+        s.parse_sent(b"big\0select", true, 1000);
+        s.confirmed();
+        assert_eq!(s.uncarried().as_deref(), Some("big"));
+        s.close_sent(b"Sbig\0");
+        s.confirmed();
+        assert_eq!(s.uncarried(), None);
+    }
+
+    #[test]
+    fn the_unnamed_statement_is_carried_only_for_clients_that_leave_it() {
+        let mut s = Statements::default();
+        s.parse_sent(b"\0select 1\0\0\0", false, 1000);
+        s.bind_sent(b"\0\0");
+        s.sync_sent(true);
+        assert_eq!(s.unnamed(), None);
+        s.parse_sent(b"\0select 2\0\0\0", false, 1000);
+        s.sync_sent(false);
+        assert!(s.unnamed().is_some());
+        s.query_sent();
+        assert_eq!(s.unnamed(), None);
+    }
+}

@@ -1,0 +1,350 @@
+//! Owns what a session does between two transactions: looking at its own state, opening and refreshing the second
+//! upstream, and changing sides. Refuses to move the client's bytes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use pgteal_wire::message::frontend::put_query;
+use pgteal_wire::tracker::Tracker;
+use tokio::io::AsyncWriteExt;
+
+use super::ending::End;
+use super::relay::Wake;
+use super::{OpenError, Second, Session, State, observe, open};
+use crate::cancel;
+use crate::registry::{Command, TurnAnswer, WarmAnswer, WarmState};
+use crate::route::Side;
+use crate::stats::Stats;
+use crate::upstream::{Answer, TalkError, Upstream};
+
+/// While nobody waits for it, a session's state is looked at again no sooner than this after the last time.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// How many `WARM` and `SETTLE` commands may wait for one session.
+const MAX_REPLIES: usize = 8;
+
+impl Session {
+    /// Whether [`Session::work`] has something to do now. Cheap: asked after every batch.
+    pub(super) fn has_work(&self) -> bool {
+        let Some(target) = self.target else { return false };
+        let here = self.upstream.as_ref().map(|upstream| upstream.course.side);
+        if self.replication || here.is_none() || here == Some(target) || !self.at_rest() {
+            return false;
+        }
+        let impatient = self.urgent
+            || self.looked_at.is_none_or(|at| at.elapsed() > PATIENCE)
+            || (self.before.is_some() || self.shared.gate.is_closed());
+        match &self.second {
+            Second::Opening { .. } | Second::Failed(_) => false,
+            Second::None | Second::Ready { .. } if !self.holdings.is_current() => impatient,
+            _ if self.holdings.is_pinned() => false,
+            Second::None => true,
+            Second::Ready { state, .. } => !state.fits(&self.holdings) && impatient,
+        }
+    }
+
+    /// One step towards a second upstream that is what the session needs.
+    pub(super) async fn work(&mut self) -> Result<(), End> {
+        if !self.holdings.is_current() {
+            self.look().await?;
+        }
+        let Some(side) = self.target else { return Ok(()) };
+        if self.holdings.is_current() && !self.holdings.is_pinned() {
+            self.prepare(side);
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Opens the second upstream, or brings the one that is there up to date. Both happen beside the relay.
+    fn prepare(&mut self, side: Side) {
+        let want = State::of(&self.holdings);
+        self.second = match std::mem::take(&mut self.second) {
+            Second::Ready { upstream, .. } if upstream.course.side != side => {
+                upstream.close_later();
+                self.open_beside(side, want)
+            }
+            Second::Ready { upstream, state } if state.same_content(&want) => {
+                Second::Ready { upstream, state: want }
+            }
+            Second::Ready { upstream, state } => {
+                let task = tokio::spawn(open::refresh(Arc::clone(&self.shared), *upstream, state, want));
+                Second::Opening { side, task }
+            }
+            Second::None | Second::Failed(_) => self.open_beside(side, want),
+            opening @ Second::Opening { .. } => opening,
+        };
+    }
+
+    fn open_beside(&self, side: Side, want: State) -> Second {
+        let params = self.upstream.as_ref().map_or(&self.told, |upstream| &upstream.params);
+        let read_only = params.get("default_transaction_read_only").map(<[u8]>::to_vec);
+        let (shared, origin) = (Arc::clone(&self.shared), Arc::clone(&self.origin));
+        Second::Opening { side, task: tokio::spawn(open::open_second(shared, origin, side, read_only, want)) }
+    }
+
+    /// Asks the server, on the client's own upstream, what the session holds.
+    async fn look(&mut self) -> Result<(), End> {
+        self.looked_at = Some(Instant::now());
+        let sql = observe::query(&self.holdings.custom_names);
+        let mut aside = BytesMut::new();
+        let Some(upstream) = &mut self.upstream else { return Ok(()) };
+        let asked = ask(upstream, &sql, self.shared.config.limits.observe(), &mut aside).await;
+        let more = !aside.is_empty();
+        if more {
+            self.tell_client(&aside).await?;
+        }
+        self.take_early();
+        let answer = match asked {
+            Ok(answer) => answer,
+            Err(TalkError::Fatal { whole, .. }) => return Err(End::ServerSaid(whole)),
+            Err(TalkError::Io(error)) => return Err(End::ServerGone(Some(error))),
+            Err(_) => return Err(End::ServerGone(None)),
+        };
+        if let Some(error) = answer.error {
+            self.second = Second::Failed(format!("the session's state cannot be observed: {error}"));
+            return Ok(());
+        }
+        let rows = answer.rows.into_iter().filter_map(|row| match <[_; 3]>::try_from(row) {
+            Ok([Some(kind), Some(name), value]) => Some((kind, name, value)),
+            _ => None,
+        });
+        let (observed, listed) = observe::read(rows.collect(), self.origin.user());
+        self.holdings.observe(observed, &listed);
+        Ok(())
+    }
+
+    /// Puts whole messages of our own, or of the server outside any unit, on the way to the client.
+    pub(super) async fn tell_client(&mut self, bytes: &[u8]) -> Result<(), End> {
+        if self.down.put_cleared(bytes) {
+            return Ok(());
+        }
+        let drained = std::future::poll_fn(|cx| self.down.poll_drain(cx, &mut self.client));
+        match tokio::time::timeout(Duration::from_secs(1), drained).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(End::ClientGone(Some(error))),
+            Err(_) => return Err(End::Bounded("the client does not read")),
+        }
+        self.client.write_all(bytes).await.map_err(|error| End::ClientGone(Some(error)))
+    }
+
+    /// Tells the console what there is to see.
+    pub(super) fn publish(&self) {
+        let warm = match &self.second {
+            Second::None => WarmState::None,
+            Second::Opening { .. } => WarmState::Opening,
+            Second::Ready { .. } => WarmState::Ready,
+            Second::Failed(why) => WarmState::Failed(why.clone()),
+        };
+        let fits = matches!(&self.second, Second::Ready { state, .. } if state.fits(&self.holdings));
+        let wanted = self.target.is_some() && !(self.holdings.is_current() && self.holdings.is_pinned());
+        self.entry.stale.store(wanted && !fits && !matches!(warm, WarmState::Failed(_)), Relaxed);
+        let mut details = self.entry.details();
+        details.warm = warm;
+        if !self.replication {
+            details.pins = self.holdings.pins();
+        }
+    }
+
+    /// Answers those who wait for the second upstream, when there is an answer.
+    pub(super) fn answer_warm(&mut self) {
+        if self.warm_replies.is_empty() && !self.urgent {
+            return;
+        }
+        let answer = match &self.second {
+            _ if self.replication => WarmAnswer::Pinned,
+            _ if self.target.is_none() || self.target == self.side() => WarmAnswer::Ready,
+            Second::Failed(why) => WarmAnswer::Failed(why.clone()),
+            _ if self.holdings.is_current() && self.holdings.is_pinned() => WarmAnswer::Pinned,
+            Second::Ready { state, .. } if state.fits(&self.holdings) => WarmAnswer::Ready,
+            _ => return,
+        };
+        self.urgent = false;
+        for reply in self.warm_replies.drain(..) {
+            let _ = reply.try_send(answer.clone());
+        }
+        self.publish();
+    }
+
+    /// Acts on what interrupted the relay.
+    pub(super) async fn wake(&mut self, wake: Wake) -> Result<(), End> {
+        match wake {
+            Wake::Work => Ok(()),
+            Wake::Command(command) => self.command(command).await,
+            Wake::ClientGone(error) => Err(End::ClientGone(error)),
+            Wake::ServerGone(error) => Err(End::ServerGone(error)),
+            Wake::BadBytes { from_client, error } => Err(End::BadBytes { from_client, error }),
+            Wake::WrongSide => self.turn().await.map(drop),
+            Wake::SecondLost => {
+                self.second = Second::None;
+                self.publish();
+                Ok(())
+            }
+            Wake::Second(result) => self.second_is_there(*result).await,
+        }
+    }
+
+    async fn command(&mut self, command: Command) -> Result<(), End> {
+        match command {
+            Command::Warm { side, reply } => {
+                self.target = Some(side);
+                self.urgent = true;
+                if let Second::Failed(_) = self.second {
+                    self.second = Second::None;
+                }
+                if self.warm_replies.len() < MAX_REPLIES {
+                    self.warm_replies.extend(reply);
+                }
+            }
+            Command::Cool => {
+                self.target = None;
+                match std::mem::take(&mut self.second) {
+                    Second::Ready { upstream, .. } => upstream.close_later(),
+                    Second::Opening { task, .. } if self.upstream.is_some() => task.abort(),
+                    // Without a first upstream it is not a second one: the session goes there.
+                    opening @ Second::Opening { .. } => self.second = opening,
+                    Second::None | Second::Failed(_) => {}
+                }
+                self.publish();
+            }
+            Command::Turn { reply } => {
+                let turned = self.turn().await;
+                let _ = reply.try_send(*turned.as_ref().unwrap_or(&TurnAnswer::Ended));
+                turned?;
+            }
+            Command::End { why, reply } => return Err(End::Terminated { why, reply }),
+        }
+        Ok(())
+    }
+
+    /// Goes to the side that the route says. The old upstream is left at once; the new one is the second upstream when it
+    /// is ready, else it is opened before the client's next message passes.
+    pub(super) async fn turn(&mut self) -> Result<TurnAnswer, End> {
+        let side = self.shared.gate.course().side;
+        if self.side() == Some(side) {
+            return Ok(TurnAnswer::Moved);
+        }
+        if self.upstream.is_none() {
+            // The route changed back while the upstream was being opened: open again where it says now.
+            if let Second::Opening { task, .. } = std::mem::take(&mut self.second) {
+                task.abort();
+            }
+            self.second = self.open_beside(side, State::of(&self.holdings));
+            return Ok(TurnAnswer::Cold);
+        }
+        if self.replication {
+            return Err(End::pinned("a replication connection"));
+        }
+        if !self.at_rest() {
+            return Err(End::Bounded("the session is inside a transaction"));
+        }
+        if !self.holdings.is_current() {
+            self.look().await?;
+        }
+        if !self.holdings.is_current() {
+            return Err(End::Bounded("the session's state cannot be observed"));
+        }
+        if let Some(pin) = self.holdings.pins().first() {
+            return Err(End::pinned(pin));
+        }
+        let old = self.upstream.take();
+        if let Some(old) = &old {
+            self.told = old.params.clone();
+        }
+        self.tracker = Tracker::new();
+        let turned = match std::mem::take(&mut self.second) {
+            Second::Ready { upstream, state }
+                if upstream.course.side == side && state.fits(&self.holdings) =>
+            {
+                self.adopt(*upstream).await.map(|()| TurnAnswer::Moved)
+            }
+            second => {
+                self.second = second;
+                if !matches!(&self.second, Second::Opening { side: there, .. } if *there == side) {
+                    self.prepare(side);
+                }
+                let mut details = self.entry.details();
+                details.cancel = None;
+                Ok(TurnAnswer::Cold)
+            }
+        };
+        if let Some(old) = old {
+            old.close_later();
+        }
+        self.target = None;
+        self.publish();
+        turned
+    }
+
+    /// Makes an upstream the session's own.
+    async fn adopt(&mut self, upstream: Upstream) -> Result<(), End> {
+        let changes = upstream.params.changes_since(&self.told);
+        {
+            let mut details = self.entry.details();
+            details.side = Some(upstream.course.side);
+            details.cancel = upstream.cancel.clone().map(|key| (Arc::clone(&upstream.server), key));
+        }
+        self.upstream = Some(upstream);
+        self.server_said_why = false;
+        if !changes.is_empty() {
+            self.tell_client(&changes).await?;
+        }
+        self.take_early();
+        Ok(())
+    }
+
+    async fn second_is_there(&mut self, result: Result<(Upstream, State), OpenError>) -> Result<(), End> {
+        match result {
+            Ok((upstream, state)) if self.upstream.is_none() => {
+                let side = self.shared.gate.course().side;
+                if upstream.course.side != side {
+                    upstream.close_later();
+                    self.second = self.open_beside(side, State::of(&self.holdings));
+                } else if state.same_revisions(&self.holdings) {
+                    self.adopt(upstream).await?;
+                } else {
+                    let want = State::of(&self.holdings);
+                    self.second = Second::Opening {
+                        side,
+                        task: tokio::spawn(open::refresh(Arc::clone(&self.shared), upstream, state, want)),
+                    };
+                }
+            }
+            Ok((upstream, state)) => self.second = Second::Ready { upstream: Box::new(upstream), state },
+            Err(error) if self.upstream.is_none() => {
+                Stats::count(&self.shared.stats.upstream_lost);
+                return Err(End::NoUpstream(error));
+            }
+            Err(error) => self.second = Second::Failed(error.to_string()),
+        }
+        self.publish();
+        Ok(())
+    }
+}
+
+/// Sends one query of our own and reads its answer. When it takes longer than `limit` it is cancelled, and waited for as
+/// long again.
+async fn ask(
+    upstream: &mut Upstream,
+    sql: &str,
+    limit: Duration,
+    aside: &mut BytesMut,
+) -> Result<Answer, TalkError> {
+    let mut out = BytesMut::new();
+    put_query(&mut out, sql);
+    upstream.stream.write_all(&out).await?;
+    upstream.stream.flush().await?;
+    let key = upstream.cancel.clone();
+    let server = Arc::clone(&upstream.server);
+    let answer = upstream.read_unit(aside);
+    tokio::pin!(answer);
+    if let Ok(answer) = tokio::time::timeout(limit, &mut answer).await {
+        return answer;
+    }
+    if let Some(key) = key {
+        let _ = tokio::time::timeout(limit, cancel::send(&server, &key)).await;
+    }
+    tokio::time::timeout(limit, answer).await.unwrap_or(Err(TalkError::Closed))
+}

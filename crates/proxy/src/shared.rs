@@ -1,0 +1,68 @@
+//! Owns what every part of one running proxy shares. Refuses to do anything with it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+
+use tokio::sync::Semaphore;
+
+use crate::auth::Target;
+use crate::config::Config;
+use crate::gate::Gate;
+use crate::login::Login;
+use crate::recorder::Recorder;
+use crate::registry::Registry;
+use crate::route::Side;
+use crate::stats::Stats;
+
+/// The common ground.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) blue: Arc<Target>,
+    pub(crate) green: Option<Arc<Target>>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) registry: Registry,
+    pub(crate) stats: Stats,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) login: Login,
+    /// Bounds how many upstreams are opened ahead at once.
+    pub(crate) warming: Arc<Semaphore>,
+    /// The side that upstreams are opened on ahead: 0 none, 1 blue, 2 green.
+    pub(crate) warm_side: WarmSide,
+}
+
+/// The side that upstreams are opened on ahead.
+#[derive(Debug, Default)]
+pub(crate) struct WarmSide(AtomicU8);
+
+impl WarmSide {
+    pub(crate) fn get(&self) -> Option<Side> {
+        match self.0.load(SeqCst) {
+            1 => Some(Side::Blue),
+            2 => Some(Side::Green),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn set(&self, side: Option<Side>) {
+        let value = match side {
+            None => 0,
+            Some(Side::Blue) => 1,
+            Some(Side::Green) => 2,
+        };
+        self.0.store(value, SeqCst);
+    }
+}
+
+impl Shared {
+    pub(crate) const fn server(&self, side: Side) -> Option<&Arc<Target>> {
+        match side {
+            Side::Blue => Some(&self.blue),
+            Side::Green => self.green.as_ref(),
+        }
+    }
+
+    pub(crate) fn warm_side(&self) -> Option<Side> {
+        self.warm_side.get()
+    }
+}

@@ -1,0 +1,182 @@
+//! Owns one connection to a server that is logged in: its stream, what the server reported, its cancel key, and the
+//! course (side and turn) it was opened for. Refuses to know clients and transactions.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use pgteal_wire::cancel::CancelKey;
+use pgteal_wire::frame;
+use pgteal_wire::message::backend::ParameterStatus;
+use pgteal_wire::message::frontend::put_terminate;
+use pgteal_wire::message::report::Fields;
+use pgteal_wire::message::tag::back;
+use pgteal_wire::message::{MessageError, rows};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+
+use crate::auth::Target;
+use crate::gate::Course;
+use crate::stream::Stream;
+
+/// What the server reported of its settings: name and value, in the order of arrival.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Params(Vec<(Vec<u8>, Vec<u8>)>);
+
+impl Params {
+    pub(crate) fn set(&mut self, name: &[u8], value: &[u8]) {
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => value.clone_into(old),
+            None => self.0.push((name.to_vec(), value.to_vec())),
+        }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&[u8]> {
+        self.0.iter().find(|(known, _)| known == name.as_bytes()).map(|(_, value)| value.as_slice())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0.iter().map(|(name, value)| (name.as_slice(), value.as_slice()))
+    }
+
+    /// Takes the body of a ParameterStatus.
+    pub(crate) fn take(&mut self, body: &[u8]) {
+        if let Ok(status) = ParameterStatus::parse(body) {
+            self.set(status.name, status.value);
+        }
+    }
+
+    /// The messages that tell a client of everything that is different here from what it was told.
+    pub(crate) fn changes_since(&self, told: &Self) -> BytesMut {
+        let mut out = BytesMut::new();
+        for (name, value) in &self.0 {
+            if !told.0.iter().any(|(n, v)| n == name && v == value) {
+                ParameterStatus { name, value }.encode(&mut out);
+            }
+        }
+        out
+    }
+}
+
+/// A connection to a server, logged in.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) stream: Stream,
+    pub(crate) params: Params,
+    pub(crate) cancel: Option<CancelKey>,
+    pub(crate) server: Arc<Target>,
+    pub(crate) course: Course,
+    /// Bytes that came after the last message that was waited for.
+    pub(crate) early: BytesMut,
+}
+
+/// Why a conversation of our own with a server failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum TalkError {
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("the server closed the connection")]
+    Closed,
+    #[error(transparent)]
+    Frame(#[from] frame::FrameError),
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// The server ended the session: its own message.
+    #[error("{message}")]
+    Fatal { whole: Vec<u8>, message: String },
+}
+
+/// What one unit of our own conversation brought.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    pub(crate) rows: Vec<Vec<Option<Vec<u8>>>>,
+    /// The first error, in the server's words.
+    pub(crate) error: Option<String>,
+}
+
+/// The largest answer to a question of our own, in bytes.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
+impl Upstream {
+    /// Reads the answer of one unit, up to its `ReadyForQuery`. Messages that belong to nobody's question (parameter
+    /// changes, notices, notifications) go to `aside`.
+    ///
+    /// # Errors
+    /// When the connection is lost, or what comes is not the protocol.
+    pub(crate) async fn read_unit(&mut self, aside: &mut BytesMut) -> Result<Answer, TalkError> {
+        let mut answer = Answer::default();
+        let mut size = 0;
+        loop {
+            while let Some(frame) = frame::take(&mut self.early, MAX_ANSWER)? {
+                match frame.tag {
+                    back::READY_FOR_QUERY => return Ok(answer),
+                    back::DATA_ROW => {
+                        size += frame.whole.len();
+                        if size <= MAX_ANSWER {
+                            let row = rows::parse_data_row(frame.body())?;
+                            answer
+                                .rows
+                                .push(row.into_iter().map(|value| value.map(<[u8]>::to_vec)).collect());
+                        } else {
+                            answer.error =
+                                Some(format!("the answer is over the limit of {MAX_ANSWER} bytes"));
+                        }
+                    }
+                    back::ERROR => {
+                        let fields = Fields::parse(frame.body())?;
+                        let message = fields.message().to_owned();
+                        if fields.is_fatal() {
+                            return Err(TalkError::Fatal { whole: frame.whole.to_vec(), message });
+                        }
+                        answer.error.get_or_insert(message);
+                    }
+                    back::PARAMETER_STATUS => {
+                        self.params.take(frame.body());
+                        aside.extend_from_slice(&frame.whole);
+                    }
+                    back::NOTICE | back::NOTIFICATION => aside.extend_from_slice(&frame.whole),
+                    _ => {}
+                }
+            }
+            if self.stream.read_buf(&mut self.early).await? == 0 {
+                return Err(TalkError::Closed);
+            }
+        }
+    }
+
+    /// Reads what a server says to a connection that nobody uses: settings are noted; ready when it is lost.
+    pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let mut chunk = [0; 512];
+            let mut buf = ReadBuf::new(&mut chunk);
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf)) {
+                Ok(()) if buf.filled().is_empty() => return Poll::Ready(()),
+                Ok(()) => self.early.extend_from_slice(buf.filled()),
+                Err(_) => return Poll::Ready(()),
+            }
+            loop {
+                match frame::take(&mut self.early, MAX_ANSWER) {
+                    Ok(Some(frame)) if frame.tag == back::PARAMETER_STATUS => self.params.take(frame.body()),
+                    Ok(Some(frame)) if frame.tag == back::ERROR => return Poll::Ready(()),
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(_) => return Poll::Ready(()),
+                }
+            }
+        }
+    }
+
+    /// Says goodbye and closes, off anybody's path.
+    pub(crate) fn close_later(mut self) {
+        tokio::spawn(async move {
+            let mut out = BytesMut::new();
+            put_terminate(&mut out);
+            let farewell = async {
+                self.stream.write_all(&out).await?;
+                self.stream.shutdown().await
+            };
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(1), farewell).await;
+        });
+    }
+}
