@@ -29,6 +29,16 @@ pub trait Bench: Send + Sync {
     /// What the world looks like: everything a run may change or leave behind, nothing that differs by chance.
     async fn picture(&self, world: &Self::World) -> Result<Value, String>;
 
+    /// Puts something of somebody else where `step` would put its effect. Says false if that cannot be done.
+    async fn occupy(&self, _world: &Self::World, _step: &str) -> Result<bool, String> {
+        Ok(false)
+    }
+
+    /// Takes the effect of `step` away as an outsider or a restart would. Says false if that cannot be done.
+    async fn lose(&self, _world: &Self::World, _step: &str) -> Result<bool, String> {
+        Ok(false)
+    }
+
     /// Clears a world away.
     async fn dispose(&self, _world: Arc<Self::World>) {}
 

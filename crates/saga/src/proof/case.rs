@@ -44,6 +44,14 @@ pub enum Fault {
     UnknownOnce,
     /// `apply` says Ok and did nothing.
     Lie,
+    /// `apply` is cut short when it has waited this many times, once: it is tried again.
+    CutShort(u8),
+    /// `apply` is cut short when it has waited this many times, and refuses: the run unwinds.
+    CutThenRefuse(u8),
+    /// Something of somebody else stands in the step's place ([`Bench::occupy`](super::Bench::occupy)).
+    Occupied,
+    /// The driver dies, and before another resumes the step's effect is lost ([`Bench::lose`](super::Bench::lose)).
+    Lost,
     /// `apply` never comes back.
     Hang,
     /// The run unwinds and `undo` fails without an answer, each time.
@@ -67,6 +75,8 @@ impl Fault {
             Self::PowerLossThenUndo(point) => format!("power loss then undo, {point}"),
             Self::CrashInUndo(point) => format!("crash in undo, {point}"),
             Self::Overtaken(point) => format!("overtaken, {point}"),
+            Self::CutShort(waits) => format!("cut short, {waits}"),
+            Self::CutThenRefuse(waits) => format!("cut then refuse, {waits}"),
             other => format!("{other:?}"),
         }
     }
@@ -123,8 +133,16 @@ fn faults(way: &Way, index: usize, kind: StepKind) -> Vec<Fault> {
     faults.extend([Fault::Unknown, Fault::UnknownOnce, Fault::Stop]);
     if kind != StepKind::Gate {
         faults.push(Fault::Lie);
+        faults.extend(CUTS.map(Fault::CutShort));
+    }
+    if way.is_reversible(index) && kind == StepKind::Effect {
+        faults.extend(CUTS.map(Fault::CutThenRefuse));
+        faults.push(Fault::Occupied);
     }
     if way.is_bounded(index) {
+        if kind == StepKind::Effect {
+            faults.push(Fault::Lost);
+        }
         faults.push(Fault::Hang);
         faults.push(Fault::JournalFails);
     }
@@ -137,6 +155,9 @@ fn faults(way: &Way, index: usize, kind: StepKind) -> Vec<Fault> {
     }
     faults
 }
+
+/// After how many waits an `apply` is cut short.
+const CUTS: [u8; 3] = [1, 2, 4];
 
 /// Where in the plan things can still be taken back.
 #[derive(Debug, Clone, Copy)]

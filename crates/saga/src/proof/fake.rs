@@ -86,8 +86,6 @@ pub enum Flaw {
     ObserveGlances,
     /// `undo` takes away what is not ours.
     UndoGreedy,
-    /// `guard` does not look.
-    GuardSleeps,
 }
 
 /// A step that makes objects and takes others away.
@@ -154,10 +152,8 @@ impl Step<FakeWorld> for FakeStep {
         breathe().await;
         let missing = self.needs.iter().find(|name| self.is_ours(world, cx, name) != Some(true));
         match missing {
-            Some(name) if self.flaw != Some(Flaw::GuardSleeps) => {
-                Err(StepError::refused(*name, "it is not there"))
-            }
-            _ => Ok(()),
+            Some(name) => Err(StepError::refused(*name, "it is not there")),
+            None => Ok(()),
         }
     }
 
@@ -306,5 +302,15 @@ impl Bench for FakeBench {
 
     async fn picture(&self, world: &FakeWorld) -> Result<Value, String> {
         Ok(world.picture())
+    }
+
+    async fn occupy(&self, world: &FakeWorld, step: &str) -> Result<bool, String> {
+        let name = self.steps.iter().find(|fake| fake.id == step).and_then(|fake| fake.makes.last());
+        Ok(name.inspect(|name| world.occupy(name)).is_some())
+    }
+
+    async fn lose(&self, world: &FakeWorld, step: &str) -> Result<bool, String> {
+        let name = self.steps.iter().find(|fake| fake.id == step).and_then(|fake| fake.makes.first());
+        Ok(name.inspect(|name| world.take_away(name)).is_some())
     }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::Poll;
 
 use async_trait::async_trait;
 
@@ -24,6 +25,8 @@ pub(super) enum Misbehaviour {
     Unknown,
     UnknownOnce,
     Lie,
+    CutShort(u8),
+    CutThenRefuse(u8),
     Hang,
     UndoUnknown,
     UndoLie,
@@ -79,6 +82,33 @@ struct Faulty<W: Send + Sync + 'static> {
 }
 
 impl<W: Send + Sync + 'static> Faulty<W> {
+    /// The switch of a step that is to be cut short, and after how many waits.
+    fn cut(&self) -> Option<(&Arc<Switch>, u8)> {
+        self.switches.iter().find_map(|switch| match switch.what {
+            what @ (Misbehaviour::CutShort(waits) | Misbehaviour::CutThenRefuse(waits))
+                if switch.is_on(what, self.inner.id()) =>
+            {
+                Some((switch, waits))
+            }
+            _ => None,
+        })
+    }
+
+    /// Runs `apply` until it has waited `waits` times; `None` if it was cut short then.
+    async fn cut_short(&self, world: &W, cx: &Cx, waits: u8) -> Option<Result<(), StepError>> {
+        let mut left = waits;
+        let mut apply = self.inner.apply(world, cx);
+        std::future::poll_fn(|context| match apply.as_mut().poll(context) {
+            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => {
+                left -= 1;
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
     /// Whether the step misbehaves so now; counts it.
     fn is(&self, what: Misbehaviour) -> bool {
         let on = self.switches.iter().find(|switch| switch.is_on(what, self.inner.id()));
@@ -134,6 +164,17 @@ impl<W: Send + Sync + 'static> Step<W> for Faulty<W> {
         }
         if self.is(Misbehaviour::Hang) {
             return std::future::pending().await;
+        }
+        if let Some((switch, waits)) = self.cut() {
+            if let Some(outcome) = self.cut_short(world, cx, waits).await {
+                return outcome;
+            }
+            switch.hit();
+            switch.off();
+            return Err(match switch.what {
+                Misbehaviour::CutShort(_) => StepError::unknown(self.object(), "it was cut short"),
+                _ => StepError::refused(self.object(), "it was cut short and refuses"),
+            });
         }
         if self.is(Misbehaviour::ApplyTwice) {
             self.inner.apply(world, cx).await?;

@@ -199,6 +199,14 @@ impl<'a, B: Bench> Rig<'a, B> {
         self.bench.picture(&self.world).await
     }
 
+    pub(super) async fn occupy(&self, step: &str) -> Result<bool, String> {
+        self.bench.occupy(&self.world, step).await
+    }
+
+    pub(super) async fn lose(&self, step: &str) -> Result<bool, String> {
+        self.bench.lose(&self.world, step).await
+    }
+
     pub(super) async fn events(&self) -> Result<Vec<Event>, String> {
         self.journal.load(&self.run).await.map_err(|error| error.to_string())
     }

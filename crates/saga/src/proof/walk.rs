@@ -145,11 +145,11 @@ impl<B: Bench> Walk<'_, B> {
             Fault::Unknown => self.unknown(step, Misbehaviour::Unknown).await,
             Fault::Lie => self.unknown(step, Misbehaviour::Lie).await,
             Fault::Hang => self.unknown(step, Misbehaviour::Hang).await,
-            Fault::UnknownOnce => {
-                let switch = self.switch(Misbehaviour::UnknownOnce, Some(step));
-                self.must_be_done(How::default()).await?;
-                Ok(switch.was_hit())
-            }
+            Fault::UnknownOnce => self.once(step, Misbehaviour::UnknownOnce).await,
+            Fault::CutShort(waits) => self.once(step, Misbehaviour::CutShort(waits)).await,
+            Fault::CutThenRefuse(waits) => self.refuse(step, Misbehaviour::CutThenRefuse(waits)).await,
+            Fault::Occupied => self.occupied(step).await,
+            Fault::Lost => self.lost(step).await,
             Fault::UndoUnknown => self.undo_fails(step, Misbehaviour::UndoUnknown).await,
             Fault::UndoLie => self.undo_fails(step, Misbehaviour::UndoLie).await,
             Fault::Stop => self.stop(step).await,
@@ -232,6 +232,40 @@ impl<B: Bench> Walk<'_, B> {
             switch.off();
             self.must_be_done(How::default()).await?;
         }
+        Ok(true)
+    }
+
+    /// An unknown that does not last is got over.
+    async fn once(&mut self, step: usize, how: Misbehaviour) -> Result<Touched, String> {
+        let switch = self.switch(how, Some(step));
+        self.must_be_done(How::default()).await?;
+        Ok(switch.was_hit())
+    }
+
+    /// What is not ours is refused, never adopted, never dropped.
+    async fn occupied(&self, step: usize) -> Result<Touched, String> {
+        if !self.rig.occupy(&self.id(step)).await? {
+            return Ok(false);
+        }
+        let before = self.rig.picture().await?;
+        let ended = self.rig.drive(How::default()).await?;
+        if !matches!(ended, Ok(Outcome::Unwound { .. })) {
+            return Err(format!("with somebody else's in its place it ended as {ended:?}"));
+        }
+        self.must_look_like(&before).await?;
+        Ok(true)
+    }
+
+    /// A driver that takes up an open section relies on nothing an earlier one saw.
+    async fn lost(&self, step: usize) -> Result<Touched, String> {
+        let point = CrashPoint::Succeeded;
+        let at = At::new(self.id(step), point, Moment::Die);
+        let ended = self.rig.drive(How { hooks: Some(Arc::clone(&at)), ..How::default() }).await?;
+        self.expect(&ended, &Err(DriverError::Died { step: self.id(step), point }))?;
+        if !self.rig.lose(&self.id(step)).await? {
+            return Ok(false);
+        }
+        self.must_be_unwound(How::default()).await?;
         Ok(true)
     }
 
