@@ -3,8 +3,10 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod demo;
 pub mod errors;
 pub mod exit;
+pub mod journal;
 pub mod logging;
 pub mod proxy_file;
 pub mod render;

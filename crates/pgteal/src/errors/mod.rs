@@ -101,6 +101,9 @@ pub enum Failure {
     /// A plan or a runbook that the engine refuses: a defect.
     #[error("the runbook is not one: {0}")]
     Runbook(String),
+    /// The demo could not go on.
+    #[error("demo: {0}")]
+    Demo(String),
     /// A claim of the demo did not hold.
     #[error("{failed} of {claims} claims did not hold: {first}")]
     Claims {
@@ -253,6 +256,13 @@ impl Failure {
                 None,
                 UNTOUCHED,
                 "this is a defect of pgteal; report it with your pgteal.toml".into(),
+            ),
+            Self::Demo(_) => advice(
+                "demo",
+                Exit::Internal,
+                None,
+                "only the demo's own clusters are concerned; they were removed",
+                "run it again with --keep and look at its clusters and logs".into(),
             ),
             Self::Claims { first, .. } => advice(
                 "claim-failed",

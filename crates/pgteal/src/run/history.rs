@@ -209,7 +209,10 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn entry((deployment, kind, fate): &(&str, &str, Fate)) -> Entry {
+    /// Deployment, kind, fate.
+    type Brief = (&'static str, &'static str, Fate);
+
+    fn entry((deployment, kind, fate): &Brief) -> Entry {
         Entry {
             run: RunId::parse(&format!("{kind}-x")).unwrap(),
             deployment: DeploymentId::parse(deployment).unwrap(),
@@ -227,7 +230,7 @@ mod tests {
         use Fate::{Done, Open, Stopped, Stuck, Unwound};
         const A: &str = "aaaaaaaa";
         const B: &str = "bbbbbbbb";
-        let stories: [(&str, &[(&str, &str, Fate)]); 13] = [
+        let stories: [(&str, &[Brief]); 13] = [
             ("new", &[]),
             ("up killed", &[(A, "up", Open)]),
             ("up stopped", &[(A, "up", Stopped)]),
