@@ -43,9 +43,10 @@ pub(super) fn query(custom: &[String]) -> String {
 /// One row of the answer: kind, name, value (`None` is NULL).
 pub(super) type Row = (Vec<u8>, Vec<u8>, Option<Vec<u8>>);
 
-/// Reads the answer. `login` is the user that the client logged in as. The second value lists the protocol-level
+/// Reads the answer. `login` is the user that the client logged in as, `plain_strings` the session's
+/// `standard_conforming_strings`. The second value lists the protocol-level
 /// prepared statements that the server has.
-pub(super) fn read(rows: Vec<Row>, login: &[u8]) -> (Observed, HashSet<Vec<u8>>) {
+pub(super) fn read(rows: Vec<Row>, login: &[u8], plain_strings: bool) -> (Observed, HashSet<Vec<u8>>) {
     let mut observed = Observed::default();
     let mut listed = HashSet::new();
     for (kind, name, value) in rows {
@@ -67,7 +68,7 @@ pub(super) fn read(rows: Vec<Row>, login: &[u8]) -> (Observed, HashSet<Vec<u8>>)
             (Some(b'p'), _) => {
                 listed.insert(name);
             }
-            (Some(b'q'), Some(text)) => match prepare_text::find(&text, &name) {
+            (Some(b'q'), Some(text)) => match prepare_text::find(&text, &name, plain_strings) {
                 Some(statement) => observed.prepared.push((name, statement.to_vec())),
                 None => observed
                     .pins
@@ -101,7 +102,7 @@ mod tests {
             row("q", "q1", Some("PREPARE q1 AS SELECT 1")),
             row("q", "q2", Some("EXECUTE 'no'")),
         ];
-        let (observed, listed) = read(rows, b"app");
+        let (observed, listed) = read(rows, b"app", true);
         assert_eq!(
             observed.settings,
             [(b"work_mem".to_vec(), b"8MB".to_vec()), (b"app.tenant".to_vec(), b"7".to_vec())]

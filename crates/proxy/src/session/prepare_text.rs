@@ -2,11 +2,12 @@
 //! string the client sent, which may hold other statements that must never run again.
 //! Refuses to guess: what it cannot cut out with certainty is not found.
 
-/// The text of the only statement that prepares `name`; `None` when there is none, or more than one.
-pub(super) fn find<'a>(text: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+/// The text of the only statement that prepares `name`; `None` when there is none, or more than one. `plain`: a
+/// backslash in an ordinary string is a character like others (`standard_conforming_strings`).
+pub(super) fn find<'a>(text: &'a [u8], name: &[u8], plain: bool) -> Option<&'a [u8]> {
     let mut found = None;
-    for statement in statements(text)? {
-        if prepares(statement, name) && found.replace(statement).is_some() {
+    for statement in statements(text, plain)? {
+        if prepares(statement, name, plain) && found.replace(statement).is_some() {
             return None;
         }
     }
@@ -14,11 +15,11 @@ pub(super) fn find<'a>(text: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// Splits at semicolons outside quotes and comments; `None` when a quote or comment does not end.
-fn statements(text: &[u8]) -> Option<Vec<&[u8]>> {
+fn statements(text: &[u8], plain: bool) -> Option<Vec<&[u8]>> {
     let mut out = Vec::new();
     let (mut start, mut at) = (0, 0);
     while at < text.len() {
-        match opaque(text, at) {
+        match opaque(text, at, plain) {
             Opaque::Until(end) => at = end,
             Opaque::Endless => return None,
             Opaque::No => {
@@ -41,12 +42,26 @@ enum Opaque {
 }
 
 /// Whether a quote, comment or dollar quote begins at `at`, and where it ends.
-fn opaque(text: &[u8], at: usize) -> Opaque {
+fn opaque(text: &[u8], at: usize, plain: bool) -> Opaque {
     let rest = text.get(at..).unwrap_or_default();
     let before = at.checked_sub(1).and_then(|at| text.get(at)).copied().unwrap_or(b' ');
     match rest {
-        [b'\'', ..] => quoted(text, at, b'\'', matches!(before, b'e' | b'E') && !word_before(text, at - 1)),
-        [b'"', ..] => quoted(text, at, b'"', false),
+        [b'\'', ..] => {
+            let escapes = matches!(before, b'e' | b'E') && !word_before(text, at - 1);
+            quoted(
+                text,
+                at,
+                b'\'',
+                if escapes {
+                    Backslash::Escapes
+                } else if plain {
+                    Backslash::Plain
+                } else {
+                    Backslash::Unclear
+                },
+            )
+        }
+        [b'"', ..] => quoted(text, at, b'"', Backslash::Plain),
         [b'-', b'-', ..] => match rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
             Some(end) => Opaque::Until(at + end),
             None => Opaque::Until(text.len()),
@@ -63,19 +78,27 @@ fn word_before(text: &[u8], at: usize) -> bool {
     before.is_ascii_alphanumeric() || matches!(before, b'_' | b'$') || !before.is_ascii()
 }
 
+/// What a backslash means inside a quote.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Backslash {
+    Plain,
+    Escapes,
+    Unclear,
+}
+
 /// A doubled quote is read as two strings that touch, which ends at the same place.
-fn quoted(text: &[u8], at: usize, quote: u8, escapes: bool) -> Opaque {
+fn quoted(text: &[u8], at: usize, quote: u8, backslash: Backslash) -> Opaque {
     let mut end = at + 1;
     while let Some(byte) = text.get(end) {
         if *byte == quote {
             return Opaque::Until(end + 1);
         }
-        if *byte == b'\\' && quote == b'\'' {
-            if !escapes {
-                // Means two things, by standard_conforming_strings.
-                return Opaque::Endless;
+        if *byte == b'\\' {
+            match backslash {
+                Backslash::Plain => {}
+                Backslash::Escapes => end += 1,
+                Backslash::Unclear => return Opaque::Endless,
             }
-            end += 1;
         }
         end += 1;
     }
@@ -114,13 +137,13 @@ fn dollar(text: &[u8], at: usize) -> Opaque {
 }
 
 /// Whether a statement is `PREPARE name`, comments and quotes understood.
-fn prepares(statement: &[u8], name: &[u8]) -> bool {
-    let Some(rest) = skip_blank(statement) else { return false };
+fn prepares(statement: &[u8], name: &[u8], plain: bool) -> bool {
+    let Some(rest) = skip_blank(statement, plain) else { return false };
     let Some((word, rest)) = rest.split_at_checked(7) else { return false };
     if !word.eq_ignore_ascii_case(b"prepare") {
         return false;
     }
-    let Some(rest) = skip_blank(rest) else { return false };
+    let Some(rest) = skip_blank(rest, plain) else { return false };
     if let Some(quoted) = rest.strip_prefix(b"\"") {
         let mut bare = Vec::new();
         let mut at = 0;
@@ -142,14 +165,14 @@ fn prepares(statement: &[u8], name: &[u8]) -> bool {
     !word.is_empty() && word.to_ascii_lowercase() == name
 }
 
-fn skip_blank(mut text: &[u8]) -> Option<&[u8]> {
+fn skip_blank(mut text: &[u8], plain: bool) -> Option<&[u8]> {
     loop {
         let blank = text.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(text.len());
         text = text.get(blank..)?;
         if !(text.starts_with(b"--") || text.starts_with(b"/*")) {
             return Some(text);
         }
-        match opaque(text, 0) {
+        match opaque(text, 0, plain) {
             Opaque::Until(end) => text = text.get(end..)?,
             _ => return None,
         }
@@ -188,8 +211,12 @@ mod tests {
             ("prepare a as select date'x\\'; drop table t; --'", "a", None),
             ("prepare ab as select 1", "a", None),
         ] {
-            let got = find(text.as_bytes(), name.as_bytes()).map(|t| String::from_utf8_lossy(t).into_owned());
+            let got = find(text.as_bytes(), name.as_bytes(), false)
+                .map(|t| String::from_utf8_lossy(t).into_owned());
             assert_eq!(got.as_deref(), expected, "{text}");
         }
+        let text = b"set x = '\\'; prepare a as select 1";
+        assert_eq!(find(text, b"a", true), Some(&b" prepare a as select 1"[..]));
+        assert_eq!(find(text, b"a", false), None);
     }
 }

@@ -97,6 +97,8 @@ impl Session {
             self.tell_client(&aside).await?;
         }
         self.take_early();
+        let plain =
+            self.upstream.as_ref().and_then(|up| up.params.get("standard_conforming_strings")) == Some(b"on");
         let answer = match asked {
             Ok(answer) => answer,
             Err(TalkError::Fatal { whole, .. }) => return Err(End::ServerSaid(whole)),
@@ -111,7 +113,7 @@ impl Session {
             Ok([Some(kind), Some(name), value]) => Some((kind, name, value)),
             _ => None,
         });
-        let (observed, listed) = observe::read(rows.collect(), self.origin.user());
+        let (observed, listed) = observe::read(rows.collect(), self.origin.user(), plain);
         self.holdings.observe(observed, &listed);
         Ok(())
     }
