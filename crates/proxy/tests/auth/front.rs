@@ -27,7 +27,6 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Front {
     pub(crate) port: u16,
-    pub(crate) lookup: Arc<AuthQuery>,
     dir: tempfile::TempDir,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     ca_der: Vec<u8>,
@@ -62,9 +61,8 @@ impl Front {
     pub(crate) async fn start(method: AuthMethod, server: &ServerConfig, certs: &Certs) -> Self {
         let tls =
             TlsConfig { cert: certs.file("server.crt"), key: certs.file("server.key"), required: false };
-        let lookup = lookup(server, 60_000);
         let session = Arc::new(Session {
-            login: ClientLogin::new(method, false, [7; 32], Arc::clone(&lookup)),
+            login: ClientLogin::new(method, false, [7; 32], lookup(server, 60_000)),
             tls: ClientTls::load(&tls).unwrap(),
             target: target(server),
         });
@@ -87,7 +85,7 @@ impl Front {
                 }
             }),
         ];
-        Self { port, lookup, dir, tasks, ca_der: certs.ca_der.clone() }
+        Self { port, dir, tasks, ca_der: certs.ca_der.clone() }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -116,22 +114,22 @@ impl Front {
         }
         config.ssl_mode(SslMode::Require);
         config.channel_binding(if bound { ChannelBinding::Require } else { ChannelBinding::Prefer });
-        let (client, connection) = config.connect(driver_tls(&self.ca_der)).await?;
+        let (client, connection) =
+            config.connect(MakeRustlsConnect::new(driver_config(&self.ca_der))).await?;
         tokio::spawn(connection);
         Ok(client)
     }
 }
 
-fn driver_tls(ca_der: &[u8]) -> MakeRustlsConnect {
+pub(crate) fn driver_config(ca_der: &[u8]) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(ca_der.to_vec().into()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    MakeRustlsConnect::new(config)
+        .with_no_client_auth()
 }
 
 async fn serve(session: Arc<Session>, stream: Stream) {

@@ -2,6 +2,7 @@
 
 use pgteal_proxy::auth::{StoredVerifier, VerifierLookup as _};
 use pgteal_proxy::config::AuthMethod;
+use pgteal_wire::startup::ProtocolVersion;
 
 use crate::front::{Front, lookup, target};
 use crate::servers::{Certs, Leg, PASSWORD, server, server_config};
@@ -62,7 +63,7 @@ async fn keys_proven_on_blue_open_green() {
         .unwrap();
     let credentials = pgteal_proxy::auth::Credentials::Scram(Box::new(keys));
     let startup = pgteal_wire::startup::StartupMessage::new(
-        pgteal_wire::startup::ProtocolVersion::V3_2,
+        ProtocolVersion::V3_2,
         [("user", "moved_user"), ("database", "postgres")],
     );
     for (cluster, long_key) in [(&blue, false), (&green, true)] {
@@ -78,5 +79,3 @@ async fn keys_proven_on_blue_open_green() {
         }
     }
 }
-
-use pgteal_wire::startup::ProtocolVersion;

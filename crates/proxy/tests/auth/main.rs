@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod front;
+mod libpq;
 mod lookup;
 mod matrix;
 mod refusals;

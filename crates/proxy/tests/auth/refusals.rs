@@ -15,7 +15,7 @@ use crate::servers::{Certs, Leg, PASSWORD, server, server_config};
 const MAJOR: u16 = 15;
 
 fn told(result: Result<tokio_postgres::Client, tokio_postgres::Error>) -> (String, String) {
-    let error = result.err().expect("must not get in");
+    let Err(error) = result else { panic!("must not get in") };
     let error = error.as_db_error().unwrap_or_else(|| panic!("no answer of a server: {error:?}"));
     (error.code().code().to_owned(), error.message().to_owned())
 }

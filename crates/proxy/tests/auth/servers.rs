@@ -6,7 +6,7 @@ use std::path::Path;
 
 use pgteal_proxy::config::{ServerConfig, SslMode};
 use pgteal_testkit::Cluster;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SignatureAlgorithm};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SignatureAlgorithm};
 use tempfile::TempDir;
 
 /// Every user of [`server`] has this password.
@@ -16,7 +16,6 @@ pub(crate) const PASSWORD: &str = "s3cret ü";
 #[derive(Debug)]
 pub(crate) struct Certs {
     pub(crate) dir: TempDir,
-    pub(crate) leaf_der: Vec<u8>,
     pub(crate) ca_der: Vec<u8>,
 }
 
@@ -29,16 +28,20 @@ impl Certs {
         let dir = tempfile::tempdir().unwrap();
         let ca_key = KeyPair::generate_for(algorithm).unwrap();
         let mut ca = CertificateParams::new(vec![]).unwrap();
+        // Names of their own: OpenSSL takes a leaf with its issuer's name for self-signed.
+        ca.distinguished_name.push(DnType::CommonName, "an authority");
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca_cert = ca.self_signed(&ca_key).unwrap();
         let issuer = Issuer::new(ca, ca_key);
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-        let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+        let mut leaf = CertificateParams::new(names).unwrap();
+        leaf.distinguished_name.push(DnType::CommonName, "a server");
+        let leaf = leaf.signed_by(&key, &issuer).unwrap();
         fs::write(dir.path().join("ca.crt"), ca_cert.pem()).unwrap();
         fs::write(dir.path().join("server.crt"), leaf.pem()).unwrap();
         fs::write(dir.path().join("server.key"), key.serialize_pem()).unwrap();
-        Self { dir, leaf_der: leaf.der().to_vec(), ca_der: ca_cert.der().to_vec() }
+        Self { dir, ca_der: ca_cert.der().to_vec() }
     }
 
     pub(crate) fn file(&self, name: &str) -> std::path::PathBuf {

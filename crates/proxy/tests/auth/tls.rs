@@ -166,3 +166,70 @@ async fn a_server_that_skips_its_proof_is_not_believed() {
     assert!(error.to_string().contains("AuthenticationOk before the server's signature"), "{error}");
     served.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_begins_with_tls_must_name_the_protocol() {
+    let certs = Certs::new();
+    let files = TlsConfig { cert: certs.file("server.crt"), key: certs.file("server.key"), required: false };
+    let tls = ClientTls::load(&files).unwrap();
+    for (alpn, want) in
+        [(&[][..], false), (&[b"postgresql".to_vec()], true), (&[b"http/1.1".to_vec()], false)]
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let tls = tls.clone();
+        let served = tokio::spawn(async move {
+            let stream = Stream::Tcp(listener.accept().await.unwrap().0);
+            matches!(greet(stream, Some(&tls), false).await, Ok(Greeting::Session { .. }))
+        });
+        let connector = tokio_rustls::TlsConnector::from(driver_config(&certs.ca_der, alpn));
+        let tcp = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        if let Ok(mut stream) = connector.connect("localhost".try_into().unwrap(), tcp).await {
+            let _ = stream.write_all(&startup().encode()).await;
+            let _ = stream.flush().await;
+            assert_eq!(served.await.unwrap(), want, "{alpn:?}");
+        } else {
+            assert!(!want, "{alpn:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_bytes_behind_ssl_request_break_the_handshake() {
+    let certs = Certs::new();
+    let files = TlsConfig { cert: certs.file("server.crt"), key: certs.file("server.key"), required: false };
+    let tls = ClientTls::load(&files).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let served = tokio::spawn(async move {
+        let stream = Stream::Tcp(listener.accept().await.unwrap().0);
+        greet(stream, Some(&tls), false).await
+    });
+    let mut tcp = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let smuggled = [&pgteal_wire::startup::SSL_REQUEST_PACKET[..], &startup().encode()].concat();
+    tcp.write_all(&smuggled).await.unwrap();
+    let result = tokio::time::timeout(LIMIT, served).await.unwrap().unwrap();
+    assert!(matches!(result, Err(pgteal_proxy::auth::GreetError::Tls(_))), "{result:?}");
+}
+
+#[tokio::test]
+async fn clients_without_tls_are_turned_away_where_it_is_required() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let served = tokio::spawn(async move {
+        let stream = Stream::Tcp(listener.accept().await.unwrap().0);
+        greet(stream, None, true).await
+    });
+    let mut tcp = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    tcp.write_all(&startup().encode()).await.unwrap();
+    let mut answer = Vec::new();
+    tcp.read_to_end(&mut answer).await.unwrap();
+    assert!(String::from_utf8_lossy(&answer).contains("C28000\0"), "{answer:?}");
+    assert!(matches!(served.await.unwrap(), Err(pgteal_proxy::auth::GreetError::TlsRequired)));
+}
+
+fn driver_config(ca_der: &[u8], alpn: &[Vec<u8>]) -> std::sync::Arc<rustls::ClientConfig> {
+    let mut config = crate::front::driver_config(ca_der);
+    config.alpn_protocols = alpn.to_vec();
+    std::sync::Arc::new(config)
+}
