@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pgteal_postgres::{ConnInfo, Purpose, Server, Session};
+use pgteal_postgres::{ConnInfo, Purpose, Server, Session, schema};
 
-use super::{GreenState, Headroom, Prepared, Provider, ProviderError, Result};
+use super::{GreenState, Headroom, Prepared, Programs, Provider, ProviderError, Result};
 use crate::checks::GreenFacts;
 use crate::deployment::DeploymentId;
 
@@ -18,16 +18,22 @@ pub struct Existing {
     server: Server,
     replication: ConnInfo,
     deployment: DeploymentId,
+    programs: Programs,
 }
 
 /// Where the claim lies.
 const DATABASE: &str = "postgres";
 
 impl Existing {
-    /// `conninfo` is how the tool reaches it, `replication` how blue's servers do.
-    pub fn new(conninfo: ConnInfo, replication: ConnInfo, deployment: DeploymentId) -> Result<Self> {
+    /// `conninfo` is how the tool reaches it, `replication` how blue's servers do; `programs` are of its version.
+    pub fn new(
+        conninfo: ConnInfo,
+        replication: ConnInfo,
+        deployment: DeploymentId,
+        programs: Programs,
+    ) -> Result<Self> {
         let server = Server::new("green", conninfo).map_err(pgteal_postgres::Error::from)?;
-        Ok(Self { server, replication, deployment })
+        Ok(Self { server, replication, deployment, programs })
     }
 
     async fn session(&self) -> Result<Session> {
@@ -72,6 +78,10 @@ impl Provider for Existing {
         "existing"
     }
 
+    fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
     fn conninfo(&self) -> &ConnInfo {
         self.server.conninfo()
     }
@@ -105,11 +115,7 @@ impl Provider for Existing {
                 return Err(ProviderError::Foreign { object, reason });
             }
             GreenState::Running => {}
-            _ => {
-                let comment = pgteal_postgres::quote::literal(&claim(&self.deployment));
-                let sql = format!("CREATE SCHEMA pgteal; COMMENT ON SCHEMA pgteal IS {comment}");
-                session.batch("claiming the server", &sql).await?;
-            }
+            _ => schema::ensure(&session, self.deployment.as_str()).await?,
         }
         Ok(Prepared::default())
     }
@@ -131,7 +137,7 @@ impl Provider for Existing {
     async fn remove(&self) -> Result<()> {
         let session = self.session().await?;
         if self.state(&session).await? == GreenState::Running {
-            session.batch("giving the server back", "DROP SCHEMA pgteal CASCADE").await?;
+            schema::remove(&session, self.deployment.as_str()).await?;
         }
         Ok(())
     }

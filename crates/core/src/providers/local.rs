@@ -89,11 +89,6 @@ impl Local {
         Ok(Self { config, deployment, programs, conninfo, replication })
     }
 
-    /// The programs of green's version.
-    pub fn programs(&self) -> &Programs {
-        &self.programs
-    }
-
     fn data_dir(&self) -> &Path {
         &self.config.data_dir
     }
@@ -167,6 +162,10 @@ impl Local {
 impl Provider for Local {
     fn kind(&self) -> &'static str {
         "local"
+    }
+
+    fn programs(&self) -> &Programs {
+        &self.programs
     }
 
     fn conninfo(&self) -> &ConnInfo {

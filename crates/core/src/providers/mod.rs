@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use existing::Existing;
 pub use local::{Local, LocalConfig};
+pub(crate) use programs::run as run_program;
 pub use programs::{OsUser, Programs};
 
 use crate::checks::GreenFacts;
@@ -135,6 +136,8 @@ pub struct Headroom {
 pub trait Provider: Debug + Send + Sync {
     /// `local` or `existing`, as in the configuration.
     fn kind(&self) -> &'static str;
+    /// The programs of green's version, for `pg_dump`.
+    fn programs(&self) -> &Programs;
     /// How the tool reaches green.
     fn conninfo(&self) -> &ConnInfo;
     /// How blue's servers reach green, for the reverse stream.

@@ -68,19 +68,10 @@ impl Programs {
     /// The programs in `bindir`; server programs run as `os_user`. A process of root must name one, or gets `postgres`
     /// if there is such a user, else `nobody`: PostgreSQL refuses to run as root.
     pub fn new(bindir: impl Into<PathBuf>, os_user: Option<&str>) -> Result<Self> {
-        let bindir = bindir.into();
-        for name in ["postgres", "initdb", "pg_ctl", "pg_dump"] {
-            if !bindir.join(name).is_file() {
-                return Err(ProviderError::Configuration(format!(
-                    "{} has no program {name}",
-                    bindir.display()
-                )));
-            }
-        }
-        let beside = bindir.parent().map(|p| p.join("lib"));
-        let libdir = beside.filter(|lib| lib.join("libpq.so.5").exists());
+        let mut programs = Self::client_only(bindir)?;
+        programs.require(&["postgres", "initdb", "pg_ctl"])?;
         let me = OsUser::of_process()?;
-        let run_as = match os_user {
+        programs.run_as = match os_user {
             Some(name) if name == me.name => None,
             Some(name) if me.uid == 0 => Some(OsUser::find(name)?),
             Some(name) => {
@@ -90,7 +81,26 @@ impl Programs {
             None if me.uid == 0 => Some(OsUser::find("postgres").or_else(|_| OsUser::find("nobody"))?),
             None => None,
         };
-        Ok(Self { bindir, libdir, run_as })
+        Ok(programs)
+    }
+
+    /// Only `pg_dump` and `pg_restore` are needed, for a server that somebody else runs.
+    pub fn client_only(bindir: impl Into<PathBuf>) -> Result<Self> {
+        let bindir = bindir.into();
+        let beside = bindir.parent().map(|p| p.join("lib"));
+        let libdir = beside.filter(|lib| lib.join("libpq.so.5").exists());
+        let programs = Self { bindir, libdir, run_as: None };
+        programs.require(&["pg_dump", "pg_restore"])?;
+        Ok(programs)
+    }
+
+    fn require(&self, names: &[&str]) -> Result<()> {
+        match names.iter().find(|name| !self.bindir.join(name).is_file()) {
+            None => Ok(()),
+            Some(name) => {
+                Err(ProviderError::Configuration(format!("{} has no program {name}", self.bindir.display())))
+            }
+        }
     }
 
     /// Where the programs are.

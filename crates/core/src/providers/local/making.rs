@@ -177,12 +177,11 @@ async fn furnish(local: &Local, image: &Image) -> Result<GreenCatalogue> {
             quote::ident(name)
         )
     };
-    let mut sql = String::from(crate::carry::QUIET_LOG);
-    sql.push_str(&role(&image.bootstrap, &image.bootstrap_verifier, "ALTER"));
+    let mut sql = role(&image.bootstrap, &image.bootstrap_verifier, "ALTER");
     if image.tool_role != image.bootstrap {
         sql.push_str(&role(&image.tool_role, &image.tool_verifier, "CREATE"));
     }
-    session.batch("making the tool's role", &sql).await?;
+    session.batch_unlogged("making the tool's role", &sql).await?;
     catalogue(&session, local).await
 }
 
