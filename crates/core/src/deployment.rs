@@ -1,8 +1,9 @@
-//! Owns what a deployment is: its id, its two sides, the direction of a switchover, and the names of
+//! Owns what a deployment is: its two sides, the direction of a switchover, and the names of
 //! every object that belongs to it. Refuses to know how a server is reached or a client is routed.
 
 use std::fmt;
 
+pub use pgteal_saga::DeploymentId;
 use serde::{Deserialize, Serialize};
 
 /// One of the two clusters of a deployment. The names never swap: blue served when the deployment began.
@@ -127,67 +128,11 @@ impl Stream {
     }
 }
 
-/// Names one deployment: eight characters of Crockford's base 32 in lower case, minted by `pgteal up`.
-/// All names of our objects derive from it and parse back to it, so ownership is in the world.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct DeploymentId(String);
-
-const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-
-impl DeploymentId {
-    /// Makes an id of forty bits taken from `entropy` (a clock and a random source, given by the caller).
-    #[must_use]
-    pub fn mint(entropy: u64) -> Self {
-        let id = (0..8).map(|i| char::from(ALPHABET[((entropy >> (5 * i)) & 31) as usize])).collect();
-        Self(id)
-    }
-
-    /// Reads an id back.
-    ///
-    /// # Errors
-    /// When the text is not eight characters of the alphabet.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        if text.len() == 8 && text.bytes().all(|b| ALPHABET.contains(&b)) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(format!("`{text}` is not a deployment id: eight characters of 0-9a-z without i, l, o, u"))
-        }
-    }
-
-    /// The id as it stands in object names.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The name that the publication, the subscription and the slot of a stream share. A slot belongs to
-    /// one database, and subscription names are unique in a cluster only per database, but slot names are
-    /// unique in the whole cluster: `ordinal` tells the databases apart.
-    #[must_use]
-    pub fn stream_name(&self, stream: Stream, database: &DatabaseKey) -> String {
-        format!("pgteal_{}_{}_{}", self.0, stream.suffix(), database.ordinal)
-    }
-}
-
-impl fmt::Display for DeploymentId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for DeploymentId {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text)
-    }
-}
-
-impl From<DeploymentId> for String {
-    fn from(id: DeploymentId) -> Self {
-        id.0
-    }
+/// The name that the publication, the subscription and the slot of a stream share in one database. Slot
+/// names are unique in the whole cluster, so `ordinal` tells the databases apart.
+#[must_use]
+pub fn stream_name(id: &DeploymentId, stream: Stream, database: &DatabaseKey) -> String {
+    format!("pgteal_{id}_{}_{}", stream.suffix(), database.ordinal)
 }
 
 /// One database of the deployment. The ordinal is given at plan time and frozen with the plan, so that
@@ -206,21 +151,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_round_trip_and_refuse_strangers() {
-        let id = DeploymentId::mint(0x1234_5678_9abc_def0);
-        assert_eq!(DeploymentId::parse(id.as_str()).unwrap(), id);
-        for bad in ["", "short", "0123456i", "0123456789", "ABCDEFGH"] {
-            assert!(DeploymentId::parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn names_fit_postgres_and_tell_databases_apart() {
-        let id = DeploymentId::parse("0123abcd").unwrap();
+        let id = DeploymentId::parse("abcd2345").unwrap();
         let db = |ordinal| DatabaseKey { ordinal, name: "x".repeat(63) };
-        assert_eq!(id.stream_name(Stream::Forward, &db(0)), "pgteal_0123abcd_fwd_0");
-        assert_eq!(id.stream_name(Stream::Reverse, &db(12)), "pgteal_0123abcd_rev_12");
-        assert!(id.stream_name(Stream::Reverse, &db(u32::MAX)).len() < 63);
+        assert_eq!(stream_name(&id, Stream::Forward, &db(0)), "pgteal_abcd2345_fwd_0");
+        assert_eq!(stream_name(&id, Stream::Reverse, &db(12)), "pgteal_abcd2345_rev_12");
+        assert!(stream_name(&id, Stream::Reverse, &db(u32::MAX)).len() < 63);
     }
 
     #[test]

@@ -3,10 +3,19 @@
 
 pub mod carry;
 pub mod checks;
+pub mod compare;
 pub mod deployment;
+pub mod failure;
+pub mod preflight;
 pub mod progress;
 pub mod providers;
+pub mod retire;
 pub mod router;
+pub mod steps;
+pub mod switchover;
+pub mod upgrade;
+pub mod verify;
+pub mod world;
 
 /// The floor below, for the command line, which reaches it only through here.
 pub use pgteal_postgres as postgres;

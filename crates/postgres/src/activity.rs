@@ -120,15 +120,29 @@ pub enum Whose<'a> {
 
 /// Ends client sessions that are not ours, and returns the processes told. They take a moment to go, see [`wait_gone`].
 pub async fn terminate_others(s: &Session, role: &str, whose: Whose<'_>) -> Result<Vec<i32>> {
+    // Materialized, or the planner may end sessions first and ask afterwards whose they were.
     let sql = format!(
-        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
-        AND {NOT_OURS} AND ($2::text IS NULL OR datname = $2) AND pg_terminate_backend(pid)"
+        "WITH victim AS MATERIALIZED (SELECT pid FROM pg_stat_activity
+            WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND {NOT_OURS}
+            AND ($2::text IS NULL OR datname = $2))
+        SELECT pid FROM victim WHERE pg_terminate_backend(pid)"
     );
     let database = match whose {
         Whose::Database(name) => Some(name),
         Whose::All => None,
     };
     let rows = s.query("ending client sessions", &sql, &[&role, &database]).await?;
+    rows.iter().map(|r| r.get(0)).collect()
+}
+
+/// Client sessions of this database, not ours, that were opened before its fence was raised.
+pub async fn clients_before_fence(s: &Session, role: &str) -> Result<Vec<i32>> {
+    let sql = format!(
+        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+        AND {NOT_OURS} AND datname = current_database() AND backend_start < (SELECT (value->>'at')::timestamptz
+          FROM pgteal.state WHERE key = 'fence' AND (value->>'raised')::bool)"
+    );
+    let rows = s.query("looking for sessions from before the fence", &sql, &[&role]).await?;
     rows.iter().map(|r| r.get(0)).collect()
 }
 

@@ -232,7 +232,7 @@ impl Fence {
             Some(owner) => return Err(s.unexpected(doing, format!("it belongs to deployment {owner}"))),
         }
         let state = self.state(s).await?;
-        if !state.is_lowered() && state.installed {
+        if state.writes_refused || state.ddl_refused {
             return Err(s.unexpected(doing, "it is raised"));
         }
         arm::disarm_all(s, bound, progress).await?;

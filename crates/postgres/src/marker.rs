@@ -34,6 +34,16 @@ pub async fn read(s: &Session) -> Result<i64> {
     s.query_one(doing, &s.prepared(doing, READ).await?, &[]).await?.get(0)
 }
 
+/// The number of the last marker here, if it was written after the fence of this database was raised; both instants are
+/// this server's clock.
+pub async fn written_after_fence(s: &Session) -> Result<Option<i64>> {
+    let sql = "SELECT m.n FROM pgteal.marker m, pgteal.state f WHERE m.id = 1 AND f.key = 'fence'
+        AND (f.value->>'raised')::bool AND m.at > (f.value->>'at')::timestamptz";
+    let doing = "looking for the marker after the fence";
+    let row = s.query_opt(doing, &s.prepared(doing, sql).await?, &[]).await?;
+    row.map(|r| r.get(0)).transpose()
+}
+
 /// Waits until marker `n` has been applied here. Applied is not yet durable: see [`crate::wal::flush`].
 pub async fn wait(s: &Session, n: i64, bound: Duration) -> Result<()> {
     wait::until(s, format!("marker {n} to be applied"), bound, POLL, || async {

@@ -102,10 +102,10 @@ pub async fn carry(blue: &Session, green: &mut Session, author: &Author) -> Resu
                 undo.created.push(name.clone());
             }
             Some(found) if !text::same(wanted, found) || settings != had => {
-                statements.push(text::alter(wanted));
+                statements.push(text::alter(wanted, found));
                 carried.altered.push(name.clone());
                 if !undo.created.contains(name) {
-                    undo.restore.push(text::alter(found));
+                    undo.restore.push(text::alter(found, wanted));
                     undo.settings.push((name.clone(), had.clone()));
                 }
             }

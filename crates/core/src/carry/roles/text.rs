@@ -5,7 +5,12 @@ use pgteal_postgres::role::{Role, StoredSetting};
 
 /// Whether two roles are equal in everything that is carried.
 pub(super) fn same(a: &Role, b: &Role) -> bool {
-    attributes(a) == attributes(b) && a.comment == b.comment
+    attributes(a) == attributes(b) && until(a) == until(b) && a.comment == b.comment
+}
+
+/// Until when the password holds; for ever can be stored in two ways.
+fn until(role: &Role) -> Option<&str> {
+    role.valid_until.as_deref().filter(|u| *u != "infinity")
 }
 
 fn attributes(role: &Role) -> String {
@@ -23,22 +28,24 @@ fn attributes(role: &Role) -> String {
         text.push_str(&flag(on, word));
     }
     let verifier = role.verifier.as_ref().map_or_else(|| "NULL".to_owned(), |v| literal(v.reveal()));
-    let until = role.valid_until.as_deref().map_or_else(|| "'infinity'".to_owned(), literal);
-    text.push_str(&format!(
-        "CONNECTION LIMIT {} PASSWORD {verifier} VALID UNTIL {until}",
-        role.connection_limit
-    ));
+    text.push_str(&format!("CONNECTION LIMIT {} PASSWORD {verifier}", role.connection_limit));
     text
 }
 
 /// Makes a role. A stored verifier is taken as it is (PostgreSQL docs, "CREATE ROLE", PASSWORD).
 pub(super) fn create(role: &Role) -> String {
-    format!("CREATE ROLE {} {};{}", ident(&role.name), attributes(role), comment(role))
+    let valid = until(role).map_or_else(String::new, |u| format!(" VALID UNTIL {}", literal(u)));
+    format!("CREATE ROLE {} {}{valid};{}", ident(&role.name), attributes(role), comment(role))
 }
 
-/// Makes an existing role equal.
-pub(super) fn alter(role: &Role) -> String {
-    format!("ALTER ROLE {} {};{}", ident(&role.name), attributes(role), comment(role))
+/// Makes the existing role `found` equal to `role`.
+pub(super) fn alter(role: &Role, found: &Role) -> String {
+    // A date that was never set can only be left unset; one that was set can only become `infinity`.
+    let valid = match (until(role), until(found)) {
+        (wanted, had) if wanted == had => String::new(),
+        (wanted, _) => format!(" VALID UNTIL {}", literal(wanted.unwrap_or("infinity"))),
+    };
+    format!("ALTER ROLE {} {}{valid};{}", ident(&role.name), attributes(role), comment(role))
 }
 
 fn comment(role: &Role) -> String {
@@ -77,7 +84,7 @@ mod tests {
             comment: Some("it's".to_owned()),
         };
         let expected = "CREATE ROLE \"o\"\"neill\" NOSUPERUSER INHERIT NOCREATEROLE CREATEDB LOGIN NOREPLICATION NOBYPASSRLS \
-             CONNECTION LIMIT 5 PASSWORD 'SCRAM-SHA-256$4096:c2FsdA==$k:s' VALID UNTIL 'infinity'; \
+             CONNECTION LIMIT 5 PASSWORD 'SCRAM-SHA-256$4096:c2FsdA==$k:s'; \
              COMMENT ON ROLE \"o\"\"neill\" IS 'it''s';";
         assert_eq!(create(&role), expected);
     }

@@ -1,0 +1,107 @@
+//! Owns the translation of what servers and routers say into what the engine understands: refused
+//! (certainly no net change) or unknown (may have happened). Refuses to give advice.
+
+use pgteal_postgres::{Certainty, Error};
+use pgteal_saga::StepError;
+
+use crate::carry::CarryError;
+use crate::providers::ProviderError;
+use crate::router::RouterError;
+
+/// Stable words for failures, by which the command line finds its advice.
+pub mod code {
+    /// A newer controller drives a router or a server.
+    pub const STALE_EPOCH: &str = "stale-epoch";
+    /// A check found a blocker.
+    pub const BLOCKED: &str = "blocked";
+    /// An object with our prefix belongs to another deployment.
+    pub const FOREIGN: &str = "foreign-object";
+    /// A guardrail before the hold said no.
+    pub const GUARDRAIL: &str = "guardrail";
+    /// A client transaction stayed open past the drain budget.
+    pub const DRAIN: &str = "drain";
+    /// A server was not reached.
+    pub const UNREACHABLE: &str = "unreachable";
+    /// A router was not reached.
+    pub const ROUTER_UNREACHABLE: &str = "router-unreachable";
+    /// The WAL fuse: our slots retain more than the bound.
+    pub const WAL_FUSE: &str = "wal-fuse";
+    /// The hold or the fence of this cutover is gone.
+    pub const LOST_HOLD: &str = "lost-hold";
+    /// Something that should come further has not for a long time.
+    pub const STALLED: &str = "stalled";
+    /// Tables differ.
+    pub const MISMATCH: &str = "mismatch";
+}
+
+/// A server's error as the failure of a step.
+pub(crate) fn server(error: &Error) -> StepError {
+    let object = match error {
+        Error::Connect { server, database, .. } => format!("server {server}, database {database}"),
+        Error::Foreign { object, .. } => object.clone(),
+        Error::Statement(e) => format!("server {}, database {}", e.place.server, e.place.database),
+        Error::TimedOut { place, .. }
+        | Error::Lost { place, .. }
+        | Error::NotReached { place, .. }
+        | Error::Unexpected { place, .. } => format!("server {}, database {}", place.server, place.database),
+        Error::ConnInfo(_) => "connection settings".to_owned(),
+    };
+    let failed = match (error, error.certainty()) {
+        // Whether it may succeed a moment later decides: a server that starts is no reason to unwind.
+        (error, _) if error.is_transient() => StepError::unknown(object, error.to_string()),
+        (_, Certainty::Refused) => StepError::refused(object, error.to_string()),
+        (_, Certainty::Unknown) => StepError::unknown(object, error.to_string()),
+    };
+    match error {
+        Error::Connect { .. } => failed.with_code(code::UNREACHABLE),
+        Error::Foreign { .. } => failed.with_code(code::FOREIGN),
+        Error::NotReached { last, .. } => failed.with_status(last),
+        _ => failed,
+    }
+}
+
+/// A provider's error as the failure of a step.
+pub(crate) fn provider(error: &ProviderError) -> StepError {
+    match error {
+        ProviderError::Postgres(error) => server(error),
+        ProviderError::Foreign { object, .. } => {
+            StepError::refused(object, error.to_string()).with_code(code::FOREIGN)
+        }
+        other if other.is_unknown() => StepError::unknown("green", other.to_string()),
+        other => StepError::refused("green", other.to_string()),
+    }
+}
+
+/// An error of carrying as the failure of a step.
+pub(crate) fn carry(error: &CarryError) -> StepError {
+    match error.server_error() {
+        Some(cause) if cause.is_transient() => StepError::unknown("green", error.to_string()),
+        _ if error.is_unknown() => StepError::unknown("green", error.to_string()),
+        _ => StepError::refused("green", error.to_string()),
+    }
+}
+
+/// A router's error as the failure of a step.
+pub(crate) fn router(error: &RouterError) -> StepError {
+    match error {
+        RouterError::Unknown { router, .. } => {
+            StepError::unknown(format!("router {router}"), error.to_string())
+                .with_code(code::ROUTER_UNREACHABLE)
+        }
+        RouterError::Refused { router, .. } => {
+            StepError::refused(format!("router {router}"), error.to_string())
+        }
+        RouterError::StaleEpoch { router, .. } => {
+            StepError::refused(format!("router {router}"), error.to_string()).with_code(code::STALE_EPOCH)
+        }
+    }
+}
+
+/// The same failure, but never a reason to unwind by itself: for what is tried again until a deadline or an operator says
+/// otherwise.
+pub(crate) fn as_unknown(error: StepError) -> StepError {
+    match error {
+        StepError::Refused(failure) => StepError::Unknown(failure),
+        other => other,
+    }
+}

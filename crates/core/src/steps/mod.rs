@@ -1,0 +1,81 @@
+//! The steps of all runbooks, one file each, and what several of them ask of the world. A step keeps
+//! nothing between calls; what it did is in the servers and in the journal.
+
+use pgteal_postgres::{marker, slot};
+use pgteal_saga::{Cx, StepError};
+
+use crate::deployment::{Direction, Side};
+use crate::failure::code;
+use crate::world::World;
+
+pub mod retire;
+pub(crate) mod stream;
+pub mod switchover;
+pub(crate) mod trial;
+pub mod upgrade;
+
+/// I6: every router still holds by our epoch and still points to the old side; nothing that an earlier step saw is
+/// relied on.
+pub(crate) async fn still_held(world: &World, direction: Direction, cx: &Cx) -> Result<(), StepError> {
+    let epoch = cx.epoch().0;
+    for state in world.routers(|router| router.state()).await? {
+        if state.held_by != Some(epoch) || state.route != direction.from {
+            let what = format!("expected a hold by epoch {epoch} with the route to {}", direction.from);
+            return Err(lost("the routers", &what).with_status(format!("{state:?}")));
+        }
+    }
+    Ok(())
+}
+
+/// I6 and I1: the side still refuses writes in every database.
+pub(crate) async fn still_fenced(world: &World, side: Side) -> Result<(), StepError> {
+    if is_fenced(world, side).await? { Ok(()) } else { Err(lost(side.as_str(), "the fence is not raised")) }
+}
+
+/// Whether every layer of the fence is up in every database of the side.
+pub(crate) async fn is_fenced(world: &World, side: Side) -> Result<bool, StepError> {
+    let fence = world.fence(side);
+    let looks = |session, _| {
+        let fence = &fence;
+        async move { Ok(fence.state(&session).await?.is_raised()) }
+    };
+    world.all(side, looks).await
+}
+
+/// Whether no layer of the fence is up in any database of the side.
+pub(crate) async fn is_lowered(world: &World, side: Side) -> Result<bool, StepError> {
+    let fence = world.fence(side);
+    let looks = |session, _| {
+        let fence = &fence;
+        async move { Ok(fence.state(&session).await?.is_lowered()) }
+    };
+    world.all(side, looks).await
+}
+
+/// I3: in every database a marker was written after the fence, and the other side has applied it.
+pub(crate) async fn marker_has_arrived(world: &World, direction: Direction) -> Result<bool, StepError> {
+    world
+        .all(direction.from, |session, database| async move {
+            let Some(written) = marker::written_after_fence(&session).await? else { return Ok(false) };
+            let to = world.session(direction.to, database).await?;
+            Ok(marker::read(&to).await? >= written)
+        })
+        .await
+}
+
+/// I4: in every database the slot of the way back stands at or past what this process made durable there after the
+/// marker had arrived.
+pub(crate) async fn way_back_stands(world: &World, direction: Direction) -> Result<bool, StepError> {
+    let opposite = direction.opposite();
+    world
+        .all(direction.to, |session, database| async move {
+            let Some(flushed) = world.flushed(database) else { return Ok(false) };
+            let found = slot::find(&session, &world.stream(opposite, database)).await?;
+            Ok(found.and_then(|slot| slot.confirmed_flush_lsn).is_some_and(|lsn| lsn >= flushed))
+        })
+        .await
+}
+
+fn lost(object: &str, what: &str) -> StepError {
+    StepError::refused(object, what).with_code(code::LOST_HOLD)
+}

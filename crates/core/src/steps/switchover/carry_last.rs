@@ -1,0 +1,66 @@
+//! Carries what logical replication leaves behind and only the last moment knows: sequences that ran past the value they
+//! were given ahead, and those that take no gap.
+
+use async_trait::async_trait;
+use pgteal_saga::{Cx, Durability, Observation, Step, StepError, StepKind};
+
+use crate::carry::{CarryError, sequences};
+use crate::deployment::Direction;
+use crate::failure;
+use crate::steps::{still_fenced, still_held};
+use crate::world::World;
+
+/// See the module.
+#[derive(Debug)]
+pub struct CarryLast(pub Direction);
+
+#[async_trait]
+impl Step<World> for CarryLast {
+    fn id(&self) -> &'static str {
+        "carry-last"
+    }
+
+    fn title(&self) -> &'static str {
+        "carry the last"
+    }
+
+    fn kind(&self) -> StepKind {
+        StepKind::Transient
+    }
+
+    fn durability(&self) -> Durability {
+        Durability::Deferred
+    }
+
+    async fn guard(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
+        futures::try_join!(still_held(world, self.0, cx), still_fenced(world, self.0.from)).map(drop)
+    }
+
+    async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
+        let settled = world.databases.iter().all(|database| world.is_settled(database));
+        Ok(if settled { Observation::Done } else { Observation::NotDone })
+    }
+
+    async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
+        let one = |database| async move {
+            let from = world.session(self.0.from, database).await?;
+            let to = world.session(self.0.to, database).await?;
+            let (checked, set) = match world.carrier(database) {
+                Some(carrier) => {
+                    let settled = carrier.settle(&from, &to).await?;
+                    (settled.checked, settled.repaired + settled.exact)
+                }
+                // Nothing is known from before the pause: slower, and as right.
+                None => (0, sequences::carry_exactly(&from, &to).await?),
+            };
+            world.note_settled(database);
+            Ok((checked, set))
+        };
+        let done = futures::future::try_join_all(world.databases.iter().map(one))
+            .await
+            .map_err(|error: CarryError| failure::carry(&error))?;
+        cx.note("checked", done.iter().map(|(checked, _)| checked).sum::<usize>());
+        cx.note("set", done.iter().map(|(_, set)| set).sum::<usize>());
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! Raises the fence on the side that clients leave, waits for the transactions that may still write, and proves by a
+//! write probe that nobody can. Only then is `fence_lsn` read (I2).
+
+use async_trait::async_trait;
+use pgteal_postgres::fence::{lockers, terminate_lockers, wait_lockers};
+use pgteal_postgres::{Error, wal};
+use pgteal_saga::{Cx, Durability, Observation, Step, StepError};
+
+use crate::deployment::Direction;
+use crate::failure;
+use crate::steps::{is_fenced, still_held};
+use crate::world::{OnDrain, World};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Fence(pub Direction);
+
+#[async_trait]
+impl Step<World> for Fence {
+    fn id(&self) -> &'static str {
+        "fence"
+    }
+
+    fn title(&self) -> &'static str {
+        "fence the old side"
+    }
+
+    fn durability(&self) -> Durability {
+        Durability::Deferred
+    }
+
+    async fn guard(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
+        still_held(world, self.0, cx).await
+    }
+
+    async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
+        let fenced = is_fenced(world, self.0.from).await?;
+        Ok(if fenced { Observation::Done } else { Observation::NotDone })
+    }
+
+    async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
+        let side = self.0.from;
+        let (fence, epoch) = (world.fence(side), cx.epoch().0.cast_signed());
+        let budget = cx.within(world.settings.drain_budget);
+        let terminate = world.settings.on_drain == OnDrain::Terminate;
+        let lsns = world
+            .each(side, |session, database| {
+                let fence = &fence;
+                async move {
+                    fence.raise(&session, epoch).await?;
+                    // Once, right after the raise: taken again it would count strangers that try and are refused.
+                    let before = lockers(&session).await?;
+                    match wait_lockers(&session, &before, budget).await {
+                        Err(Error::NotReached { .. }) if terminate => {
+                            terminate_lockers(&session, &before).await?;
+                            wait_lockers(&session, &before, budget).await?;
+                        }
+                        other => other?,
+                    }
+                    let refused = fence.probe(&session).await?;
+                    if !refused {
+                        return Err(session.unexpected("probing the fence", "a write was not refused"));
+                    }
+                    Ok((database.name.clone(), wal::insert_lsn(&session).await?))
+                }
+            })
+            .await?;
+        for (database, lsn) in lsns {
+            cx.note(&format!("fence_lsn/{database}"), lsn.to_string());
+        }
+        Ok(())
+    }
+
+    async fn undo(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
+        let (fence, epoch) = (world.fence(self.0.from), cx.epoch().0.cast_signed());
+        let lowered = world
+            .each(self.0.from, |session, _| {
+                let fence = &fence;
+                async move { fence.lower(&session, epoch).await }
+            })
+            .await;
+        match lowered {
+            Ok(_) => Ok(()),
+            Err(error) => Err(failure::as_unknown(error)),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Closes the gate of every router at transaction boundaries. Clients stay connected; what they send waits.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pgteal_saga::{Cx, Durability, Observation, Step, StepError};
+
+use crate::deployment::Direction;
+use crate::world::World;
+
+/// How much longer than the deadline the router's own limit is (I5): long enough that the controller's unwinding
+/// comes first, short enough that clients of a dead controller go on soon.
+pub(crate) const MARGIN: Duration = Duration::from_secs(2);
+
+/// See the module.
+#[derive(Debug)]
+pub struct HoldClients(pub Direction);
+
+#[async_trait]
+impl Step<World> for HoldClients {
+    fn id(&self) -> &'static str {
+        "hold-clients"
+    }
+
+    fn title(&self) -> &'static str {
+        "hold clients"
+    }
+
+    // The first of the two places in the cutover where the journal must be on the disk: from here on a crash
+    // leaves something to put back.
+    fn durability(&self) -> Durability {
+        Durability::Sync
+    }
+
+    async fn observe(&self, world: &World, cx: &Cx) -> Result<Observation, StepError> {
+        let states = world.routers(|router| router.state()).await?;
+        let held = states.iter().all(|state| state.held_by == Some(cx.epoch().0));
+        Ok(if held { Observation::Done } else { Observation::NotDone })
+    }
+
+    async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
+        let (epoch, limit) = (cx.epoch().0, world.settings.deadline + MARGIN);
+        let states = world.routers(|router| router.hold(epoch, limit)).await?;
+        cx.note("clients", states.iter().map(|state| state.clients).sum::<u64>());
+        cx.note("busy", states.iter().map(|state| state.busy).sum::<u64>());
+        Ok(())
+    }
+
+    async fn undo(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
+        world.routers(|router| router.release(cx.epoch().0)).await.map(drop)
+    }
+}

@@ -1,0 +1,63 @@
+//! Writes the marker on the fenced side and waits until the other side has applied it: the proof that everything
+//! committed before the fence is there. Then makes what was applied durable. Never "lag looks like 0".
+
+use async_trait::async_trait;
+use pgteal_postgres::{marker, wal};
+use pgteal_saga::{Cx, Durability, Observation, Step, StepError, StepKind};
+
+use crate::deployment::Direction;
+use crate::failure;
+use crate::steps::{marker_has_arrived, still_fenced, still_held};
+use crate::world::World;
+
+/// See the module.
+#[derive(Debug)]
+pub struct ReachMarker(pub Direction);
+
+#[async_trait]
+impl Step<World> for ReachMarker {
+    fn id(&self) -> &'static str {
+        "reach-marker"
+    }
+
+    fn title(&self) -> &'static str {
+        "reach the marker"
+    }
+
+    fn kind(&self) -> StepKind {
+        StepKind::Transient
+    }
+
+    fn durability(&self) -> Durability {
+        Durability::Deferred
+    }
+
+    async fn guard(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
+        futures::try_join!(still_held(world, self.0, cx), still_fenced(world, self.0.from)).map(drop)
+    }
+
+    async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
+        let arrived = marker_has_arrived(world, self.0).await?;
+        let durable = world.databases.iter().all(|database| world.flushed(database).is_some());
+        Ok(if arrived && durable { Observation::Done } else { Observation::NotDone })
+    }
+
+    async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
+        let bound = cx.within(world.settings.deadline);
+        let arrived = world
+            .each(self.0.from, |session, database| async move {
+                let n = marker::write(&session).await?;
+                let to = world.session(self.0.to, database).await?;
+                marker::wait(&to, n, bound).await?;
+                // Applied is visible, not yet durable; and the slot of the way back only goes to flushed WAL.
+                world.note_flushed(database, wal::flush(&to).await?);
+                Ok((database.name.clone(), n))
+            })
+            .await
+            .map_err(failure::as_unknown)?;
+        for (database, n) in arrived {
+            cx.note(&format!("marker/{database}"), n);
+        }
+        Ok(())
+    }
+}

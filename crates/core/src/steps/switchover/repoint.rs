@@ -1,0 +1,137 @@
+//! The point of no return: the new side takes writes, and every router points to it. From the moment its `Started` is
+//! durable the run only goes forward.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pgteal_postgres::Purpose;
+use pgteal_saga::{Cx, Durability, Observation, Step, StepError, StepKind};
+
+use crate::carry::{CarryError, triggers};
+use crate::deployment::Direction;
+use crate::failure::{self, code};
+use crate::router::Router;
+use crate::steps::switchover::hold_clients::MARGIN;
+use crate::steps::{is_lowered, marker_has_arrived, still_fenced, still_held, way_back_stands};
+use crate::world::World;
+
+/// How long sessions that changed since they were warmed may take to be brought up to date. They were, while the
+/// marker was on its way; this is only the rest.
+const SETTLE_BOUND: Duration = Duration::from_millis(500);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Repoint(pub Direction);
+
+impl Repoint {
+    /// Triggers that would have fired on replicated rows were kept quiet; the first client row must find them awake.
+    async fn wake_triggers(&self, world: &World) -> Result<(), StepError> {
+        let one = |database| async move {
+            let warm = world.session(self.0.to, database).await?;
+            if triggers::silenced(&warm).await? > 0 {
+                let server = &world.cluster(self.0.to).server;
+                triggers::restore(&mut server.connect(&database.name, Purpose::control("triggers")).await?)
+                    .await?;
+            }
+            Ok(())
+        };
+        let all = futures::future::try_join_all(world.databases.iter().map(one)).await;
+        all.map(drop).map_err(|error: CarryError| failure::carry(&error))
+    }
+
+    /// Points one router to the new side. After a crash it may have released by its own limit or be a new process: then
+    /// it is held again first, since a route only changes between transactions.
+    async fn point(&self, world: &World, router: &Arc<dyn Router>, epoch: u64) -> Result<(), StepError> {
+        let to = self.0.to;
+        let state = router.state().await.map_err(|e| failure::router(&e))?;
+        if state.route == to {
+            return Ok(());
+        }
+        let steps = async {
+            if state.held_by != Some(epoch) || state.busy > 0 {
+                router.hold(epoch, world.settings.deadline + MARGIN).await?;
+                // The old side is fenced: what is open there cannot commit a write any more.
+                router.drain(epoch, world.settings.drain_budget, true).await?;
+            }
+            router.repoint(to, epoch).await
+        };
+        steps.await.map_err(|e| failure::router(&e))
+    }
+}
+
+#[async_trait]
+impl Step<World> for Repoint {
+    fn id(&self) -> &'static str {
+        "repoint"
+    }
+
+    fn title(&self) -> &'static str {
+        "repoint"
+    }
+
+    fn kind(&self) -> StepKind {
+        StepKind::PointOfNoReturn
+    }
+
+    // The second of the two places in the cutover where the journal must be on the disk.
+    fn durability(&self) -> Durability {
+        Durability::Sync
+    }
+
+    /// The last moment to refuse: held (I6), fenced (I1), marker applied (I3), way back in place (I4), sessions ready.
+    async fn guard(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
+        let direction = self.0;
+        let epoch = cx.epoch().0;
+        let bound = cx.within(SETTLE_BOUND);
+        let settled = async { world.routers(|router| router.settle(epoch, bound)).await };
+        let (settled, arrived, stands, (), ()) = futures::try_join!(
+            settled,
+            marker_has_arrived(world, direction),
+            way_back_stands(world, direction),
+            still_fenced(world, direction.from),
+            still_held(world, direction, cx),
+        )?;
+        if !arrived {
+            let what = "has not applied the marker that was written after the fence";
+            return Err(StepError::refused(direction.to.as_str(), what).with_code(code::LOST_HOLD));
+        }
+        if !stands {
+            let what = "the slot of the way back does not stand past what was applied";
+            return Err(StepError::refused(direction.to.as_str(), what).with_code(code::LOST_HOLD));
+        }
+        cx.note("warm", settled.iter().map(|p| p.warm).sum::<u64>());
+        match settled.into_iter().find(|p| p.failed > 0) {
+            None => Ok(()),
+            Some(p) => Err(StepError::refused(
+                format!("{} client sessions", p.failed),
+                format!("cannot be moved to {}: {}", direction.to, p.failed_reason.unwrap_or_default()),
+            )
+            .with_code(code::GUARDRAIL)),
+        }
+    }
+
+    async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
+        let states = async { world.routers(|router| router.state()).await };
+        let (lowered, states) = futures::try_join!(is_lowered(world, self.0.to), states)?;
+        let there = states.iter().all(|state| state.route == self.0.to);
+        Ok(if lowered && there { Observation::Done } else { Observation::NotDone })
+    }
+
+    async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
+        // I1 once more, and for a run resumed here the first time in this process: the old side must refuse writes
+        // before the new one takes the first.
+        still_fenced(world, self.0.from).await.map_err(failure::as_unknown)?;
+        let (fence, epoch) = (world.fence(self.0.to), cx.epoch().0);
+        self.wake_triggers(world).await?;
+        world
+            .each(self.0.to, |session, _| {
+                let fence = &fence;
+                async move { fence.lower(&session, epoch.cast_signed()).await }
+            })
+            .await?;
+        futures::future::try_join_all(world.routers.iter().map(|router| self.point(world, router, epoch)))
+            .await
+            .map(drop)
+    }
+}

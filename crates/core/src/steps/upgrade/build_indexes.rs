@@ -1,0 +1,46 @@
+//! Builds what is left of the schema once the rows are there: indexes and constraints in parallel, larger tables first,
+//! then foreign keys, triggers and the rest.
+
+use async_trait::async_trait;
+use pgteal_saga::{Cx, Observation, Step, StepError, StepKind};
+
+use super::carry_schema::{has_reached, teller};
+use crate::carry::CarryError;
+use crate::carry::indexes::{self, Site, Stage};
+use crate::failure;
+use crate::world::World;
+
+/// See the module.
+#[derive(Debug)]
+pub struct BuildIndexes;
+
+#[async_trait]
+impl Step<World> for BuildIndexes {
+    fn id(&self) -> &'static str {
+        "build-indexes"
+    }
+
+    fn title(&self) -> &'static str {
+        "build indexes and constraints"
+    }
+
+    fn kind(&self) -> StepKind {
+        StepKind::Transient
+    }
+
+    async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
+        Ok(if has_reached(world, Stage::All).await? { Observation::Done } else { Observation::NotDone })
+    }
+
+    async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
+        let (author, green, jobs) = (world.author(cx), &world.green.server, world.settings.index_jobs);
+        let work = async {
+            for database in &world.databases {
+                let site = Site { dump: &world.dump, green, database: &database.name, author: &author, jobs };
+                indexes::carry_rest(&site, &teller(cx, "building")).await?;
+            }
+            Ok(())
+        };
+        work.await.map_err(|error: CarryError| failure::carry(&error))
+    }
+}

@@ -1,0 +1,62 @@
+//! Compares every table of the two sides, row by row through digests, while blue is written to.
+
+use async_trait::async_trait;
+use pgteal_postgres::state;
+use pgteal_saga::{Cx, Observation, Step, StepError, StepKind};
+use serde_json::json;
+
+use super::carry_schema::teller;
+use super::claim_green::home;
+use crate::compare;
+use crate::deployment::Direction;
+use crate::failure::{self, code};
+use crate::world::World;
+
+/// Under this key green remembers its last verification.
+const KEY: &str = "verified";
+
+/// See the module.
+#[derive(Debug)]
+pub struct Verify;
+
+#[async_trait]
+impl Step<World> for Verify {
+    fn id(&self) -> &'static str {
+        "verify"
+    }
+
+    fn title(&self) -> &'static str {
+        "verify every table"
+    }
+
+    fn kind(&self) -> StepKind {
+        StepKind::Transient
+    }
+
+    async fn observe(&self, world: &World, cx: &Cx) -> Result<Observation, StepError> {
+        let look = async { state::get(&home(world).await?, KEY).await };
+        let found = look.await.map_err(|error| failure::server(&error))?;
+        let fresh = found.is_some_and(|entry| entry.epoch == cx.epoch().0.cast_signed());
+        Ok(if fresh { Observation::Done } else { Observation::NotDone })
+    }
+
+    async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
+        let report = compare::live(world, Direction::SWITCH, &teller(cx, "verifying")).await?;
+        cx.note("tables", report.tables.len());
+        cx.note("rows", report.rows());
+        cx.note("unsettled", report.unsettled().count());
+        let mismatched: Vec<_> = report.mismatched().map(|t| format!("{}.{}", t.database, t.table)).collect();
+        if !mismatched.is_empty() {
+            let what = format!("differ between blue and green: {}", mismatched.join(", "));
+            return Err(
+                StepError::refused(format!("{} tables", mismatched.len()), what).with_code(code::MISMATCH)
+            );
+        }
+        let value = json!({ "tables": report.tables.len(), "rows": report.rows() });
+        let remember = async {
+            let (epoch, deployment) = (cx.epoch().0.cast_signed(), world.deployment.as_str());
+            state::put(&home(world).await?, KEY, &value, epoch, deployment).await
+        };
+        remember.await.map_err(|error| failure::server(&error))
+    }
+}

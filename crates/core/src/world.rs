@@ -1,0 +1,271 @@
+//! Owns what every step acts on: the two clusters, the routers in front, the provider of green and the
+//! settings of the run. Refuses to remember what a step did: that is in the servers and in the journal.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use pgteal_postgres::fence::Fence;
+use pgteal_postgres::{ConnInfo, Error, Lsn, Server, Session};
+use pgteal_saga::{Cx, StepError};
+
+use crate::carry::sequences::Carrier;
+use crate::carry::{Author, Dump};
+use crate::checks::Waiver;
+use crate::deployment::{DatabaseKey, DeploymentId, Side, Stream, stream_name};
+use crate::failure;
+use crate::providers::Provider;
+use crate::router::{Router, RouterError};
+
+/// What happens to client transactions that are still open when the drain budget is spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDrain {
+    /// Wait until the deadline of the cutover, then unwind.
+    Wait,
+    /// End them with SQLSTATE 57P01 and go on.
+    Terminate,
+    /// Unwind at once.
+    Abort,
+}
+
+/// The limits of a run. All come from the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// From the hold to the repoint; when it passes before the point of no return, everything is put back.
+    pub deadline: Duration,
+    /// How long open client transactions may take to end once held; also the age above which a
+    /// transaction is no calm moment to begin.
+    pub drain_budget: Duration,
+    /// What happens when the budget is spent.
+    pub on_drain: OnDrain,
+    /// How long to wait for a calm moment before acting by policy.
+    pub calm_wait: Duration,
+    /// Lag above which a switchover does not begin, in bytes of WAL.
+    pub max_lag_bytes: u64,
+    /// WAL that our slots may make a server retain, in bytes, before the run stops.
+    pub wal_fuse_bytes: u64,
+    /// A trial marker must come back within this before a hold begins.
+    pub trial_bound: Duration,
+    /// How long catching up may take without any progress.
+    pub stall_bound: Duration,
+    /// How many tables are copied at once.
+    pub copy_workers: u32,
+    /// How many indexes are built at once.
+    pub index_jobs: usize,
+    /// Findings that the operator has decided to live with.
+    pub waivers: Vec<Waiver>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(3),
+            drain_budget: Duration::from_millis(500),
+            on_drain: OnDrain::Abort,
+            calm_wait: Duration::from_secs(60),
+            max_lag_bytes: 16 << 20,
+            wal_fuse_bytes: 16 << 30,
+            trial_bound: Duration::from_millis(250),
+            stall_bound: Duration::from_secs(120),
+            copy_workers: 2,
+            index_jobs: 2,
+            waivers: Vec::new(),
+        }
+    }
+}
+
+/// One of the two clusters.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// Which of the two.
+    pub side: Side,
+    /// How we reach it.
+    pub server: Server,
+    /// How the other cluster reaches it, for its subscription. Holds a password; never printed.
+    pub replication: ConnInfo,
+}
+
+/// Everything that the steps of one run act on.
+pub struct World {
+    /// The deployment's id, from which all our names derive.
+    pub deployment: DeploymentId,
+    /// The databases of the deployment, frozen when it was planned.
+    pub databases: Vec<DatabaseKey>,
+    /// The cluster that served when the deployment began.
+    pub blue: Cluster,
+    /// The cluster prepared to replace it.
+    pub green: Cluster,
+    /// Whatever sends clients to a side.
+    pub routers: Vec<Arc<dyn Router>>,
+    /// Where green comes from.
+    pub provider: Arc<dyn Provider>,
+    /// Blue's schema as it was dumped for green.
+    pub dump: Dump,
+    /// Limits.
+    pub settings: Settings,
+    /// Positions on the receiving side, at or after everything that it has applied, made durable there by
+    /// this process. Only a hint that saves work: without it the step is done again.
+    flushed: Mutex<HashMap<String, Lsn>>,
+    /// What was done ahead for the sequences of each database, by this process. Also a hint: without it they are all
+    /// carried in the pause.
+    carriers: Mutex<HashMap<String, Arc<Carrier>>>,
+    /// The databases whose last values were carried in this pause, by this process.
+    settled: Mutex<HashSet<String>>,
+    /// Whether this process has waited for a calm moment in vain. Also a hint: without it the wait is done again.
+    waited: AtomicBool,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "World({}, {} databases)", self.deployment, self.databases.len())
+    }
+}
+
+impl World {
+    /// Puts a world together. Opens no connection.
+    #[must_use]
+    pub fn new(
+        deployment: DeploymentId,
+        databases: Vec<DatabaseKey>,
+        clusters: (Cluster, Cluster),
+        routers: Vec<Arc<dyn Router>>,
+        (provider, dump): (Arc<dyn Provider>, Dump),
+        settings: Settings,
+    ) -> Self {
+        let (blue, green) = clusters;
+        Self {
+            deployment,
+            databases,
+            blue,
+            green,
+            routers,
+            provider,
+            dump,
+            settings,
+            flushed: Mutex::default(),
+            carriers: Mutex::default(),
+            settled: Mutex::default(),
+            waited: AtomicBool::new(false),
+        }
+    }
+
+    /// The cluster of a side.
+    #[must_use]
+    pub fn cluster(&self, side: Side) -> &Cluster {
+        match side {
+            Side::Blue => &self.blue,
+            Side::Green => &self.green,
+        }
+    }
+
+    /// The role that we are on a side.
+    pub(crate) fn role(&self, side: Side) -> &str {
+        self.cluster(side).server.conninfo().user()
+    }
+
+    /// The fence of this deployment on a side.
+    pub(crate) fn fence(&self, side: Side) -> Fence {
+        Fence::new(self.deployment.as_str(), self.role(side))
+    }
+
+    /// In whose name a run remembers things on the servers.
+    pub(crate) fn author(&self, cx: &Cx) -> Author {
+        Author { deployment: self.deployment.clone(), epoch: cx.epoch().0 }
+    }
+
+    /// The warm control session to a database of a side.
+    pub(crate) async fn session(&self, side: Side, database: &DatabaseKey) -> Result<Session, Error> {
+        self.cluster(side).server.warm(&database.name).await
+    }
+
+    /// The name of a stream's objects in one database.
+    pub(crate) fn stream(&self, stream: Stream, database: &DatabaseKey) -> String {
+        stream_name(&self.deployment, stream, database)
+    }
+
+    /// Runs `work` in every database of a side at once, over the warm sessions; the first error wins.
+    pub(crate) async fn each<'w, T, F>(
+        &'w self,
+        side: Side,
+        work: impl Fn(Session, &'w DatabaseKey) -> F,
+    ) -> Result<Vec<T>, StepError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let one = |database: &'w DatabaseKey| {
+            let work = &work;
+            async move {
+                let session = self.session(side, database).await?;
+                work(session, database).await
+            }
+        };
+        try_join_all(self.databases.iter().map(one)).await.map_err(|error| failure::server(&error))
+    }
+
+    /// Whether `look` is true in every database of a side.
+    pub(crate) async fn all<'w, F>(
+        &'w self,
+        side: Side,
+        look: impl Fn(Session, &'w DatabaseKey) -> F,
+    ) -> Result<bool, StepError>
+    where
+        F: Future<Output = Result<bool, Error>>,
+    {
+        Ok(self.each(side, look).await?.into_iter().all(|yes| yes))
+    }
+
+    /// Runs `work` with every router at once; the first error wins.
+    pub(crate) async fn routers<'w, T, F>(
+        &'w self,
+        work: impl Fn(&'w Arc<dyn Router>) -> F,
+    ) -> Result<Vec<T>, StepError>
+    where
+        F: Future<Output = Result<T, RouterError>>,
+    {
+        try_join_all(self.routers.iter().map(work)).await.map_err(|error| failure::router(&error))
+    }
+
+    /// Notes that everything applied in `database` up to `lsn` is durable on the receiving side.
+    pub(crate) fn note_flushed(&self, database: &DatabaseKey, lsn: Lsn) {
+        let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
+        flushed.insert(database.name.clone(), lsn);
+    }
+
+    /// Notes what was done ahead for a database's sequences.
+    pub(crate) fn note_carrier(&self, database: &DatabaseKey, carrier: Arc<Carrier>) {
+        self.carriers.lock().unwrap_or_else(PoisonError::into_inner).insert(database.name.clone(), carrier);
+    }
+
+    /// What [`World::note_carrier`] was last told, in this process.
+    pub(crate) fn carrier(&self, database: &DatabaseKey) -> Option<Arc<Carrier>> {
+        self.carriers.lock().unwrap_or_else(PoisonError::into_inner).get(&database.name).cloned()
+    }
+
+    /// Notes that a database's last values were carried.
+    pub(crate) fn note_settled(&self, database: &DatabaseKey) {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).insert(database.name.clone());
+    }
+
+    /// Whether [`World::note_settled`] was called in this process.
+    pub(crate) fn is_settled(&self, database: &DatabaseKey) -> bool {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).contains(&database.name)
+    }
+
+    /// Notes that the wait for a calm moment is over and the drain policy decides.
+    pub(crate) fn note_waited_for_calm(&self) {
+        self.waited.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`World::note_waited_for_calm`] was called in this process.
+    pub(crate) fn waited_for_calm(&self) -> bool {
+        self.waited.load(Ordering::Relaxed)
+    }
+
+    /// What [`World::note_flushed`] was last told, in this process.
+    pub(crate) fn flushed(&self, database: &DatabaseKey) -> Option<Lsn> {
+        self.flushed.lock().unwrap_or_else(PoisonError::into_inner).get(&database.name).copied()
+    }
+}
