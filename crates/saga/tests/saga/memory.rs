@@ -1,5 +1,4 @@
 //! The journal in memory keeps the contract; journals that break a promise are found out.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
 

@@ -1,0 +1,10 @@
+//! The engine as its users see it, on fake worlds: table, plans, stored form, journal in memory, proof kit.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod golden;
+mod memory;
+mod plans;
+mod proof;
+mod story;
+mod table;
+mod walks;
