@@ -112,15 +112,24 @@ impl Target {
                 let stream = UnixStream::connect(path).await.map_err(failed)?;
                 Ok(Connected { stream: Stream::Unix(stream), end_point: None })
             }
-            Address::Tcp(host, port) => {
-                let tcp = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
-                tcp.set_nodelay(true).map_err(failed)?;
-                match &self.tls {
-                    None => Ok(Connected { stream: Stream::Tcp(tcp), end_point: None }),
-                    Some(tls) => self.secure(tcp, tls).await,
-                }
-            }
+            Address::Tcp(host, port) => match &self.tls {
+                None => Ok(Connected { stream: Stream::Tcp(self.dial(host, *port).await?), end_point: None }),
+                Some(tls) => match self.secure(self.dial(host, *port).await?, tls).await {
+                    // libpq's `prefer`: a server whose TLS does not work gets a second chance without.
+                    Err(TargetError::Tls { .. }) if self.mode == SslMode::Prefer => {
+                        Ok(Connected { stream: Stream::Tcp(self.dial(host, *port).await?), end_point: None })
+                    }
+                    result => result,
+                },
+            },
         }
+    }
+
+    async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, TargetError> {
+        let failed = |source| TargetError::Connect { address: self.shown(), source };
+        let tcp = TcpStream::connect((host, port)).await.map_err(failed)?;
+        tcp.set_nodelay(true).map_err(failed)?;
+        Ok(tcp)
     }
 
     async fn secure(&self, mut tcp: TcpStream, tls: &ServerTls) -> Result<Connected, TargetError> {

@@ -55,17 +55,18 @@ impl Session {
         }
         loop {
             let mut progress = false;
+            match self.scan_client() {
+                Ok(Admission::Go | Admission::Wait) => {}
+                Ok(Admission::WrongSide) => return Poll::Ready(Wake::WrongSide),
+                Err(error) => return Poll::Ready(Wake::BadBytes { from_client: true, error }),
+            }
+            // After the scan, which may just have begun to wait.
             if let Some(before) = &mut self.before
                 && before.opened.as_mut().poll(cx).is_ready()
             {
                 before.opened = Box::pin(self.shared.gate.opened());
                 before.opened.as_mut().enable();
                 progress = true;
-            }
-            match self.scan_client() {
-                Ok(Admission::Go | Admission::Wait) => {}
-                Ok(Admission::WrongSide) => return Poll::Ready(Wake::WrongSide),
-                Err(error) => return Poll::Ready(Wake::BadBytes { from_client: true, error }),
             }
             if let Poll::Ready(wake) = self.poll_server(cx, &mut progress) {
                 return Poll::Ready(wake);

@@ -233,3 +233,23 @@ fn driver_config(ca_der: &[u8], alpn: &[Vec<u8>]) -> std::sync::Arc<rustls::Clie
     config.alpn_protocols = alpn.to_vec();
     std::sync::Arc::new(config)
 }
+
+#[tokio::test]
+async fn prefer_goes_on_without_tls_where_it_does_not_work() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let served = tokio::spawn(async move {
+        let (mut first, _) = listener.accept().await.unwrap();
+        let mut request = [0; 8];
+        first.read_exact(&mut request).await.unwrap();
+        first.write_all(b"Sno handshake of TLS").await.unwrap();
+        drop(first);
+        let stream = Stream::Tcp(listener.accept().await.unwrap().0);
+        matches!(greet(stream, None, false).await, Ok(Greeting::Session { .. }))
+    });
+    let config = ServerConfig { host: "127.0.0.1".into(), port, sslmode: SslMode::Prefer, sslrootcert: None };
+    let target = Target::new(&config, 100_000).unwrap();
+    // The stand-in says nothing more: that it was asked for a session in plain text is what counts.
+    log_in(&target, &startup(), &Credentials::password(PASSWORD), LIMIT).await.unwrap_err();
+    assert!(served.await.unwrap());
+}
