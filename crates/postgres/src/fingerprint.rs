@@ -1,5 +1,6 @@
 //! A schema as lines of text that are equal on every version for equal schemas, to compare and to diff. Knows what the
-//! versions print differently and leaves it out: bodies of views, NOT NULL constraints (18 has them as rows).
+//! versions print differently and leaves it out: bodies of views, NOT NULL constraints (18 has them as
+//! rows), the owner of schema public if it is initdb's (14: the superuser, later: the database's owner).
 
 use std::collections::BTreeSet;
 
@@ -69,7 +70,9 @@ fn parts() -> Vec<(&'static str, String)> {
     let ty = not_extension("pg_type", "t.oid");
     vec![
         ("schema", format!(
-            "SELECT n.nspname || ' owner ' || pg_get_userbyid(n.nspowner) FROM pg_namespace n WHERE {SCHEMA}"
+            "SELECT n.nspname || CASE WHEN n.nspname = 'public' AND pg_get_userbyid(n.nspowner) IN ('pg_database_owner',
+               pg_get_userbyid(10)) THEN '' ELSE ' owner ' || pg_get_userbyid(n.nspowner) END
+             FROM pg_namespace n WHERE {SCHEMA}"
         )),
         ("extension", "SELECT extname::text FROM pg_extension".to_owned()),
         ("relation", format!(
@@ -102,9 +105,9 @@ fn parts() -> Vec<(&'static str, String)> {
              WHERE k.contype <> 'n' AND {SCHEMA} AND {relation}"
         )),
         ("trigger", format!(
-            "SELECT pg_get_triggerdef(t.oid) || ' ' || t.tgenabled
+            "SELECT pg_get_triggerdef(t.oid) || ' ' || t.tgenabled::text
              FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-             WHERE NOT t.tgisinternal AND t.tgname <> '~pgteal_fence' AND {SCHEMA} AND {relation}"
+             WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgname <> '~pgteal_fence' AND {SCHEMA} AND {relation}"
         )),
         ("rule", format!(
             "SELECT format('%I.%I.%I %s', n.nspname, c.relname, r.rulename, r.ev_enabled) FROM pg_rewrite r

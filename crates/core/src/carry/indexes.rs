@@ -78,7 +78,9 @@ async fn carry(site: &Site<'_>, upto: Stage, progress: &Progress<'_>) -> Result<
         if wave.parallel {
             deferred.extend(crew::build(site, &script, &wave.entries, &counter).await?);
         } else {
-            in_order(&mut session, site, &script, wave, &mut deferred, &counter).await?;
+            // What had to wait needs views and functions, which only the last wave makes.
+            let waiting = if wave.last { std::mem::take(&mut deferred) } else { Vec::new() };
+            in_order(&mut session, site, &script, wave, waiting, &counter).await?;
         }
     }
     if let Some(&left) = deferred.first() {
@@ -106,17 +108,17 @@ impl Counter<'_> {
     }
 }
 
-/// The last wave: what is left, with what earlier waves had to put off, as pg_dump orders it.
+/// A wave that is made one by one as pg_dump orders it, with what earlier waves had to put off.
 async fn in_order(
     session: &mut Session,
     site: &Site<'_>,
     script: &Script,
     wave: &Wave,
-    deferred: &mut Vec<usize>,
+    waiting: Vec<usize>,
     counter: &Counter<'_>,
 ) -> Result<()> {
     let mut order = wave.entries.clone();
-    order.append(deferred);
+    order.extend(waiting);
     order.sort_unstable();
     for at in order {
         let entry = &script.entries[at];

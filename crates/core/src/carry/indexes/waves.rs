@@ -12,6 +12,8 @@ pub(super) struct Wave {
     pub(super) stage: Stage,
     /// At once, in the order given, or one after the other in pg_dump's order.
     pub(super) parallel: bool,
+    /// Whether nothing comes after it.
+    pub(super) last: bool,
     /// Positions in the script.
     pub(super) entries: Vec<usize>,
 }
@@ -32,20 +34,14 @@ pub(super) fn plan(entries: &[Entry], sizes: &HashMap<String, i64>) -> Vec<Wave>
         |e: &Entry| matches!(e.kind.as_str(), "INDEX" | "CONSTRAINT" | "CHECK CONSTRAINT" | "STATISTICS");
     let is_attach = |e: &Entry| e.kind == "INDEX ATTACH";
     let is_reference = |e: &Entry| e.kind == "FK CONSTRAINT";
+    let rest = pick(&|e| !is_bulk(e) && !is_key(e) && !is_attach(e) && !is_reference(e));
+    let wave = |stage, parallel, entries| Wave { stage, parallel, last: false, entries };
     vec![
-        Wave { stage: Stage::Keys, parallel: true, entries: largest_first(pick(&is_key)) },
-        Wave {
-            stage: Stage::All,
-            parallel: true,
-            entries: largest_first(pick(&|e| is_bulk(e) && !is_key(e))),
-        },
-        Wave { stage: Stage::All, parallel: false, entries: pick(&is_attach) },
-        Wave { stage: Stage::All, parallel: true, entries: largest_first(pick(&is_reference)) },
-        Wave {
-            stage: Stage::All,
-            parallel: false,
-            entries: pick(&|e| !is_bulk(e) && !is_key(e) && !is_attach(e) && !is_reference(e)),
-        },
+        wave(Stage::Keys, true, largest_first(pick(&is_key))),
+        wave(Stage::All, true, largest_first(pick(&|e| is_bulk(e) && !is_key(e)))),
+        wave(Stage::All, false, pick(&is_attach)),
+        wave(Stage::All, true, largest_first(pick(&is_reference))),
+        Wave { last: true, ..wave(Stage::All, false, rest) },
     ]
 }
 

@@ -9,7 +9,7 @@ const ID: &str = "firing-triggers";
 const SQL: &str = concat!(
     "select t.tgname::text as name, format('%I.%I', n.nspname, c.relname) as relation, t.tgenabled as enabled
       from pg_trigger t join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
-      where t.tgenabled in ('A', 'R') and not t.tgisinternal and t.tgname <> '~pgteal_fence' and ",
+      where t.tgenabled in ('A', 'R') and not t.tgisinternal and t.tgparentid = 0 and t.tgname <> '~pgteal_fence' and ",
     of_users!(),
     " order by 2, 1"
 );
