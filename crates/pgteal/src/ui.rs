@@ -111,6 +111,20 @@ impl Ui {
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 
+    /// Clears the terminal before the next look of a watch.
+    pub fn clear(&self) {
+        if self.terminal() {
+            self.raw("\x1b[2J\x1b[H");
+        }
+    }
+
+    /// The same output without anything on standard output: notes and failures are still heard.
+    #[must_use]
+    pub fn quiet(&self) -> Self {
+        let nowhere: Arc<Mutex<dyn Write + Send>> = Arc::new(Mutex::new(std::io::sink()));
+        Self { out: nowhere, json: false, terminal: false, ..self.clone() }
+    }
+
     /// The text in a style, when colours are on.
     #[must_use]
     pub fn paint(&self, style: Style, text: &str) -> String {

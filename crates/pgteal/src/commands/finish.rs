@@ -1,15 +1,55 @@
-//! `pgteal finish`: retire: remove every object of ours.
+//! `pgteal finish`: removes every object of ours; the side that clients left stays read-only and is handed back.
 
-use super::Context;
+use pgteal_core::retire;
+
+use super::{Context, ended};
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::run::{Desk, Journey, Stage};
 
 /// Options of `finish`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  pgteal finish")]
-pub struct Args {}
+#[command(after_help = "Example:\n  pgteal finish --yes\n\n\
+    After it there is no lossless way back: the streams between the clusters are removed.")]
+pub struct Args {
+    /// Do it without asking.
+    #[arg(long)]
+    yes: bool,
+}
 
-pub(super) async fn run(_args: Args, context: &Context) -> Result<Exit, Failure> {
-    context.config()?;
-    Ok(Exit::Internal)
+pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    let mut desk = Desk::to_drive(context.config()?).await?;
+    check(&desk)?;
+    let active = desk.standing.active;
+    let question = format!(
+        "{active} keeps serving, {} is retired, and there is no lossless way back. Go on?",
+        active.other()
+    );
+    if !args.yes && !super::confirm::ask(context, &question)? {
+        return Ok(Exit::Resting);
+    }
+    let journey = begin(context, &desk).await?;
+    let asked = format!("{active} serves alone; nothing of pgteal is left on either side");
+    ended::answer(context, &mut desk, &journey, &asked).await
+}
+
+fn check(desk: &Desk) -> Result<(), Failure> {
+    const COMMAND: &str = "pgteal finish";
+    desk.must_be_free(COMMAND)?;
+    match desk.standing.stage {
+        Stage::Nothing => Err(desk.not_now(COMMAND, "there is nothing to finish".into())),
+        Stage::InStep => Err(desk.not_now(COMMAND, "nobody was moved yet; to give up, undo".into())),
+        Stage::Building | Stage::Switched | Stage::Retiring => Ok(()),
+    }
+}
+
+/// Plans and drives the run.
+pub(crate) async fn begin(context: &Context, desk: &Desk) -> Result<Journey, Failure> {
+    check(desk)?;
+    let (id, databases) = desk.databases("pgteal finish").await?;
+    let active = desk.standing.active;
+    let defect = |error: &dyn std::fmt::Display| Failure::Runbook(error.to_string());
+    let registry = retire::runbook(active).map_err(|error| defect(&error))?;
+    let plan = retire::plan(&registry, &id, &databases, active).map_err(|error| defect(&error))?;
+    desk.begin(context, registry, plan).await
 }

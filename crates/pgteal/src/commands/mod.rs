@@ -3,7 +3,9 @@
 pub mod back;
 pub mod completions;
 pub mod config;
+mod confirm;
 pub mod demo;
+mod ended;
 pub mod finish;
 pub mod init;
 pub mod plan;

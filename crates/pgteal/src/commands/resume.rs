@@ -1,8 +1,9 @@
-//! `pgteal resume`: go on with a run that rests.
+//! `pgteal resume`: goes on with a run that was stopped, killed or is stuck.
 
-use super::Context;
+use super::{Context, ended};
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::run::{Desk, Way};
 
 /// Options of `resume`.
 #[derive(Debug, clap::Args)]
@@ -10,6 +11,10 @@ use crate::exit::Exit;
 pub struct Args {}
 
 pub(super) async fn run(_args: Args, context: &Context) -> Result<Exit, Failure> {
-    context.config()?;
-    Ok(Exit::Internal)
+    let mut desk = Desk::to_drive(context.config()?).await?;
+    let Some(entry) = desk.standing.open.clone() else {
+        return Err(desk.not_now("pgteal resume", "no run is open".into()));
+    };
+    let journey = desk.take_up(context, &entry, Way::Resume).await?;
+    ended::answer(context, &mut desk, &journey, &format!("run {} is over", entry.run)).await
 }

@@ -1,19 +1,254 @@
-//! `pgteal status`: where the deployment stands and what may be done next.
+//! `pgteal status`: where the deployment stands, what replication does, and what may be done next. Reads only, also
+//! while another process drives.
+
+use std::time::Duration;
+
+use pgteal_core::deployment::Side;
+use pgteal_core::postgres::{self, Purpose, Server, Session, copy, slot, subscription, wal};
+use pgteal_core::router::RouterState;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::Context;
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::render::table::table;
+use crate::run::{Desk, Stage, Standing, place};
+use crate::ui::Style;
+use crate::units;
+
+/// Between two looks of `--watch`.
+const EVERY: Duration = Duration::from_secs(1);
+/// A server that does not answer within this is shown as such.
+const LOOK_BOUND: Duration = Duration::from_secs(5);
 
 /// Options of `status`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  pgteal status --watch")]
+#[command(after_help = "Examples:\n  pgteal status\n  pgteal status --watch\n  pgteal status --json")]
 pub struct Args {
-    /// Go on showing until interrupted.
+    /// Look again every second until interrupted.
     #[arg(long)]
     watch: bool,
 }
 
-pub(super) async fn run(_args: Args, context: &Context) -> Result<Exit, Failure> {
-    context.config()?;
-    Ok(Exit::Internal)
+/// One replication slot of ours: what it carries and what it costs.
+#[derive(Debug, Serialize)]
+struct Stream {
+    side: Side,
+    slot: String,
+    database: Option<String>,
+    active: bool,
+    /// WAL that the reader has not confirmed yet.
+    lag_bytes: Option<u64>,
+    /// WAL that the server keeps because of it.
+    retained_bytes: i64,
+    wal_status: Option<String>,
+}
+
+/// A table of the initial sync that is not in step yet.
+#[derive(Debug, Serialize)]
+struct Table {
+    database: String,
+    sync: Value,
+}
+
+/// What was seen of one side.
+#[derive(Debug, Default, Serialize)]
+struct Seen {
+    streams: Vec<Stream>,
+    /// Servers and routers that could not be asked, and why.
+    silent: Vec<String>,
+    syncing: Vec<Table>,
+    subscriptions: usize,
+    enabled: usize,
+}
+
+/// Whether going back is lossless now.
+#[derive(Debug, Serialize)]
+struct Horizon {
+    lossless: bool,
+    why: String,
+}
+
+pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    loop {
+        let loaded = context.config()?;
+        match Desk::to_look(loaded.clone()).await? {
+            Some(desk) => look(context, &desk).await?,
+            None => {
+                let standing = Standing::after(&[]);
+                context.ui.line("there is no deployment yet\nnext: pgteal plan, then: pgteal up");
+                context.ui.object(&json!({ "standing": standing, "next": standing.next() }));
+            }
+        }
+        if !args.watch {
+            return Ok(Exit::Done);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => context.ui.clear(),
+            _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
+        }
+    }
+}
+
+async fn look(context: &Context, desk: &Desk) -> Result<(), Failure> {
+    let standing = &desk.standing;
+    let mut seen = Seen::default();
+    let mut router = None;
+    if standing.stage != Stage::Nothing {
+        servers(context, desk, &mut seen).await?;
+        router = Some(place::router(&desk.loaded, &context.env, "status")?.state().await);
+    }
+    let router: Option<RouterState> = match router {
+        Some(Ok(state)) => Some(state),
+        Some(Err(error)) => {
+            seen.silent.push(error.to_string());
+            None
+        }
+        None => None,
+    };
+    let horizon = horizon(standing, &seen);
+    show(context, standing, &seen, router.as_ref(), horizon.as_ref());
+    context.ui.object(&json!({
+        "standing": standing,
+        "streams": seen.streams,
+        "syncing": seen.syncing,
+        "router": router,
+        "silent": seen.silent,
+        "rollback": horizon,
+        "next": standing.next(),
+    }));
+    Ok(())
+}
+
+async fn servers(context: &Context, desk: &Desk, seen: &mut Seen) -> Result<(), Failure> {
+    let (Some(id), env) = (&desk.standing.deployment, &context.env) else { return Ok(()) };
+    let provider = place::provider(&desk.loaded, env, id.clone()).await?;
+    let green = Server::new("green", provider.conninfo().clone()).map_err(postgres::Error::from)?;
+    let databases = desk.databases("pgteal status").await.map(|(_, databases)| databases).unwrap_or_default();
+    for (side, server) in [(Side::Blue, place::blue(&desk.loaded, env)?), (Side::Green, green)] {
+        let home = server.conninfo().database().to_owned();
+        let result = async {
+            let session = open(&server, &home).await?;
+            slots(&session, side, id.as_str(), seen).await?;
+            for database in &databases {
+                // A database that is not there yet has no subscription.
+                if let Ok(session) = open(&server, &database.name).await {
+                    subscriptions(&session, id.as_str(), seen).await?;
+                }
+            }
+            Ok::<_, postgres::Error>(())
+        };
+        if let Err(error) = result.await {
+            seen.silent.push(error.to_string());
+        }
+    }
+    Ok(())
+}
+
+async fn open(server: &Server, database: &str) -> Result<Session, postgres::Error> {
+    server.connect(database, Purpose::probe("status").within(LOOK_BOUND)).await
+}
+
+async fn slots(session: &Session, side: Side, id: &str, seen: &mut Seen) -> Result<(), postgres::Error> {
+    let ours = slot::of_deployment(session, id).await?;
+    if ours.is_empty() {
+        return Ok(());
+    }
+    let end = wal::insert_lsn(session).await?;
+    seen.streams.extend(ours.into_iter().map(|slot| Stream {
+        side,
+        lag_bytes: slot.confirmed_flush_lsn.map(|confirmed| end.bytes_since(confirmed)),
+        active: slot.active_pid.is_some(),
+        slot: slot.name,
+        database: slot.database,
+        retained_bytes: slot.retained_bytes,
+        wal_status: slot.wal_status,
+    }));
+    Ok(())
+}
+
+async fn subscriptions(session: &Session, id: &str, seen: &mut Seen) -> Result<(), postgres::Error> {
+    for subscription in subscription::list(session).await? {
+        if subscription.deployment.as_deref() != Some(id) {
+            continue;
+        }
+        seen.subscriptions += 1;
+        seen.enabled += usize::from(subscription.enabled);
+        for sync in copy::progress(session, &subscription.name).await? {
+            let sync = serde_json::to_value(&sync).unwrap_or_default();
+            seen.syncing.push(Table { database: session.database().to_owned(), sync });
+        }
+    }
+    Ok(())
+}
+
+fn horizon(standing: &Standing, seen: &Seen) -> Option<Horizon> {
+    if standing.stage != Stage::Switched || standing.open.is_some() {
+        return None;
+    }
+    let ours: Vec<&Stream> = seen.streams.iter().filter(|stream| stream.side == standing.active).collect();
+    let lost = ours.iter().find(|stream| stream.wal_status.as_deref() == Some("lost"));
+    let (lossless, why) = match (ours.is_empty(), lost) {
+        (true, _) => (false, format!("no slot of ours was found on {}", standing.active)),
+        (_, Some(slot)) => (false, format!("slot {} has lost WAL", slot.slot)),
+        (false, None) => {
+            let lag = ours.iter().filter_map(|stream| stream.lag_bytes).max().unwrap_or(0);
+            (true, format!("{} follows, {} behind", standing.active.other(), units::bytes(lag)))
+        }
+    };
+    Some(Horizon { lossless, why })
+}
+
+fn show(
+    context: &Context,
+    standing: &Standing,
+    seen: &Seen,
+    router: Option<&RouterState>,
+    horizon: Option<&Horizon>,
+) {
+    let ui = &context.ui;
+    let stage = match standing.stage {
+        Stage::Nothing => "there is no deployment",
+        Stage::Building => "green is being built",
+        Stage::InStep => "green is in step; nobody was moved yet",
+        Stage::Switched => "clients were moved",
+        Stage::Retiring => "the deployment is being finished",
+    };
+    let id = standing.deployment.as_ref().map(ToString::to_string).unwrap_or_default();
+    ui.line(format!("{} {id}: {stage}; {} serves", ui.paint(Style::Bold, "deployment"), standing.active));
+    if let Some(open) = &standing.open {
+        ui.line(format!("{} {} is not over: {}", ui.paint(Style::Warn, "run"), open.run, open.state));
+    }
+    if !seen.streams.is_empty() {
+        let rows = seen.streams.iter().map(|stream| {
+            vec![
+                stream.slot.clone(),
+                stream.side.to_string(),
+                stream.database.clone().unwrap_or_default(),
+                if stream.active { "read" } else { "not read" }.into(),
+                stream.lag_bytes.map_or_else(|| "-".into(), units::bytes),
+                units::bytes(u64::try_from(stream.retained_bytes).unwrap_or(0)),
+                stream.wal_status.clone().unwrap_or_default(),
+            ]
+        });
+        let head = ["slot", "on", "database", "", "lag", "retained", "wal"];
+        ui.line(format!("\n{}", table(&head, &[4, 5], rows)));
+    }
+    if let Some(router) = router {
+        let held = router.held_by.map(|epoch| format!(", held by epoch {epoch}")).unwrap_or_default();
+        ui.line(format!(
+            "\nproxy: to {}{held}; {} clients, {} busy, {} that cannot be carried",
+            router.route, router.clients, router.busy, router.pinned
+        ));
+    }
+    if let Some(horizon) = horizon {
+        let (style, word) =
+            if horizon.lossless { (Style::Good, "lossless") } else { (Style::Bad, "not lossless") };
+        ui.line(format!("way back: {}: {}", ui.paint(style, word), horizon.why));
+    }
+    for silent in &seen.silent {
+        ui.line(format!("{} {silent}", ui.paint(Style::Warn, "no answer:")));
+    }
+    ui.line(format!("\nnext: {}", standing.next().join(", or: ")));
 }

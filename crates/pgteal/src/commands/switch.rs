@@ -1,15 +1,167 @@
-//! `pgteal switch`: the switchover from blue to green.
+//! `pgteal switch`: the switchover from blue to green. `back` is the same in the other direction.
 
-use super::Context;
+use std::time::Duration;
+
+use pgteal_core::deployment::Direction;
+use pgteal_core::switchover;
+
+use super::{Context, ended};
+use crate::config::{Loaded, OnDrain};
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::run::{Desk, Journey, Stage, place};
+use crate::units::parse_millis;
 
 /// Options of `switch`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  pgteal switch --deadline 3s --drain-budget 500ms")]
-pub struct Args {}
+#[command(
+    after_help = "Examples:\n  pgteal switch\n  pgteal switch --deadline 2s --drain-budget 300ms --wait 10m\n  \
+    pgteal switch --dry-run\n\n\
+    When the deadline passes before the point of no return, everything is put back and clients go on where they were."
+)]
+pub struct Args {
+    /// How a switchover behaves.
+    #[command(flatten)]
+    pub(super) limits: Limits,
+}
 
-pub(super) async fn run(_args: Args, context: &Context) -> Result<Exit, Failure> {
-    context.config()?;
-    Ok(Exit::Internal)
+/// Limits of one switchover; each wins over pgteal.toml. Durations as 500ms, 3s, 2m; a bare number is milliseconds.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Limits {
+    /// Bound of the cutover, from hold to repoint.
+    #[arg(long, value_name = "DURATION", value_parser = parse_millis)]
+    pub deadline: Option<u64>,
+    /// How long open client transactions may take to end.
+    #[arg(long, value_name = "DURATION", value_parser = parse_millis)]
+    pub drain_budget: Option<u64>,
+    /// How long to wait for a calm moment before anybody is held.
+    #[arg(long, value_name = "DURATION", value_parser = parse_millis)]
+    pub wait: Option<u64>,
+    /// What happens to transactions still open when the drain budget is spent.
+    #[arg(long, value_name = "POLICY", value_parser = ["wait", "terminate", "abort"])]
+    pub on_drain: Option<String>,
+    /// Look whether it could be done and show the runbook; move nobody.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl Limits {
+    /// Lays the flags over the configuration.
+    ///
+    /// # Errors
+    /// A value outside its bounds.
+    pub fn lay_over(&self, loaded: &mut Loaded) -> Result<(), Failure> {
+        if let Some(ms) = self.deadline {
+            loaded.override_with("switch.deadline_ms", "--deadline", |config| config.switch.deadline_ms = ms);
+        }
+        if let Some(ms) = self.drain_budget {
+            loaded.override_with("switch.drain_budget_ms", "--drain-budget", |config| {
+                config.switch.drain_budget_ms = ms;
+            });
+        }
+        if let Some(ms) = self.wait {
+            loaded.override_with("switch.wait_ms", "--wait", |config| config.switch.wait_ms = ms);
+        }
+        if let Some(policy) = &self.on_drain {
+            let policy = match policy.as_str() {
+                "terminate" => OnDrain::Terminate,
+                "abort" => OnDrain::Abort,
+                _ => OnDrain::Wait,
+            };
+            loaded.override_with("switch.on_drain", "--on-drain", |config| config.switch.on_drain = policy);
+        }
+        Ok(loaded.check()?)
+    }
+}
+
+pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    command(context, Direction::SWITCH, &args.limits).await
+}
+
+/// `switch` or `back`.
+pub(super) async fn command(
+    context: &Context,
+    direction: Direction,
+    limits: &Limits,
+) -> Result<Exit, Failure> {
+    let mut loaded = context.config()?;
+    limits.lay_over(&mut loaded)?;
+    if limits.dry_run {
+        return dry_run(context, loaded, direction).await;
+    }
+    let mut desk = Desk::to_drive(loaded).await?;
+    let journey = begin(context, &desk, direction).await?;
+    let asked = format!("{} serves; {} follows by replication", direction.to, direction.from);
+    ended::answer(context, &mut desk, &journey, &asked).await
+}
+
+/// Plans and drives the switchover.
+pub(crate) async fn begin(context: &Context, desk: &Desk, direction: Direction) -> Result<Journey, Failure> {
+    let (registry, plan) = planned(desk, direction).await?;
+    desk.begin(context, registry, plan).await
+}
+
+type Planned = (pgteal_saga::Registry<pgteal_core::world::World>, pgteal_saga::Plan);
+
+async fn planned(desk: &Desk, direction: Direction) -> Result<Planned, Failure> {
+    let command = if direction == Direction::SWITCH { "pgteal switch" } else { "pgteal back" };
+    desk.must_be_free(command)?;
+    if desk.standing.stage == Stage::Nothing {
+        return Err(desk.not_now(command, "there is no green to move to".into()));
+    }
+    if desk.standing.active != direction.from {
+        return Err(desk.not_now(command, format!("{} serves already", direction.to)));
+    }
+    if direction == Direction::BACK && desk.standing.stage == Stage::InStep {
+        return Err(desk.not_now(command, "nobody was moved yet".into()));
+    }
+    let (id, databases) = desk.databases(command).await?;
+    let defect = |error: &dyn std::fmt::Display| Failure::Runbook(error.to_string());
+    let registry = switchover::runbook(direction).map_err(|error| defect(&error))?;
+    let settings = place::settings(&desk.loaded.config);
+    let plan = switchover::plan(&registry, &id, &databases, &settings).map_err(|error| defect(&error))?;
+    Ok((registry, plan))
+}
+
+/// Looks at everything a switchover begins with, and changes nothing.
+async fn dry_run(context: &Context, loaded: Loaded, direction: Direction) -> Result<Exit, Failure> {
+    let Some(desk) = Desk::to_look(loaded).await? else {
+        let why = "there is no deployment yet".to_owned();
+        return Err(Failure::NotNow {
+            command: "pgteal switch",
+            why,
+            next: vec!["pgteal plan", "pgteal up"],
+        });
+    };
+    let (registry, plan) = planned(&desk, direction).await?;
+    let router = place::router(&desk.loaded, &context.env, "dry-run")?;
+    let state = router.state().await?;
+    if state.route != direction.from {
+        let why = format!("the proxy sends clients to {}, but {} is active", state.route, direction.from);
+        return Err(desk.not_now("pgteal switch", why));
+    }
+    let ui = &context.ui;
+    let switch = &desk.loaded.config.switch;
+    ui.line(format!(
+        "{} sessions, {} busy, {} that cannot be carried; oldest transaction {}",
+        state.clients,
+        state.busy,
+        state.pinned,
+        crate::units::duration(state.longest_transaction)
+    ));
+    let calm = state.longest_transaction < Duration::from_millis(switch.drain_budget_ms);
+    ui.line(format!("calm: {}; deadline {} ms", if calm { "yes" } else { "no" }, switch.deadline_ms));
+    let titles = crate::run::journey::titles(&registry);
+    ui.line(crate::render::runbook::draw(&plan, &titles));
+    ui.object(&serde_json::json!({
+        "dry_run": {
+            "to": direction.to,
+            "router": state,
+            "calm": calm,
+            "deadline_ms": switch.deadline_ms,
+            "drain_budget_ms": switch.drain_budget_ms,
+            "runbook": crate::render::runbook::value(&plan, &titles),
+        }
+    }));
+    Ok(Exit::Done)
 }

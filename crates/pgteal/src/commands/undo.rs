@@ -1,15 +1,38 @@
-//! `pgteal undo`: take back the last run.
+//! `pgteal undo`: takes the last run back, before its point of no return.
 
-use super::Context;
+use super::{Context, ended};
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::run::{Desk, Entry, Stage, Way};
 
 /// Options of `undo`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  pgteal undo")]
+#[command(after_help = "Example:\n  pgteal undo\n\n\
+    Undoes the run that is not over, or an `up` after which nobody was moved. After a switchover the way back is\n\
+    `pgteal back`.")]
 pub struct Args {}
 
 pub(super) async fn run(_args: Args, context: &Context) -> Result<Exit, Failure> {
-    context.config()?;
-    Ok(Exit::Internal)
+    let mut desk = Desk::to_drive(context.config()?).await?;
+    let entry = target(&desk)?;
+    let journey = desk.take_up(context, &entry, Way::Undo).await?;
+    let asked = match entry.kind.as_str() {
+        "up" => "both clusters are as they were found; blue serves".to_owned(),
+        kind => format!("the run of {kind} was taken back; {} serves", desk.standing.active),
+    };
+    ended::answer(context, &mut desk, &journey, &asked).await
+}
+
+fn target(desk: &Desk) -> Result<Entry, Failure> {
+    const COMMAND: &str = "pgteal undo";
+    if let Some(open) = &desk.standing.open {
+        return Ok(open.clone());
+    }
+    let up = desk.standing.up.as_ref().and_then(|up| desk.entries.iter().find(|entry| entry.run == *up));
+    match (desk.standing.stage, up) {
+        (Stage::InStep, Some(up)) => Ok(up.clone()),
+        (Stage::Nothing, _) => Err(desk.not_now(COMMAND, "there is nothing to undo".into())),
+        _ => Err(desk
+            .not_now(COMMAND, "clients were moved since; a switchover is not undone but made again".into())),
+    }
 }

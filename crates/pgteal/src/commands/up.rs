@@ -1,15 +1,47 @@
-//! `pgteal up`: build green and replicate until it is in step.
+//! `pgteal up`: builds green and replicates until it is in step.
 
-use super::Context;
+use pgteal_core::deployment::{DatabaseKey, DeploymentId};
+use pgteal_core::postgres::{Purpose, database};
+use pgteal_core::upgrade;
+
+use super::{Context, ended};
+use crate::config::{Env, Loaded};
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::run::{Desk, Journey, Stage, place};
 
 /// Options of `up`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  pgteal up")]
+#[command(after_help = "Example:\n  pgteal up\n\n\
+    Blue goes on serving. The run can be stopped (Ctrl-C) and killed at any moment: `pgteal resume` goes on,\n\
+    `pgteal undo` leaves both clusters as they were found.")]
 pub struct Args {}
 
 pub(super) async fn run(_args: Args, context: &Context) -> Result<Exit, Failure> {
-    context.config()?;
-    Ok(Exit::Internal)
+    let mut desk = Desk::to_drive(context.config()?).await?;
+    let journey = begin(context, &desk).await?;
+    ended::answer(context, &mut desk, &journey, "green is in step with blue; blue serves").await
+}
+
+/// Plans and drives the run.
+pub(crate) async fn begin(context: &Context, desk: &Desk) -> Result<Journey, Failure> {
+    const COMMAND: &str = "pgteal up";
+    desk.must_be_free(COMMAND)?;
+    if desk.standing.stage != Stage::Nothing {
+        return Err(desk.not_now(COMMAND, "green was built already".into()));
+    }
+    let databases = databases(&desk.loaded, &context.env).await?;
+    let defect = |error: &dyn std::fmt::Display| Failure::Runbook(error.to_string());
+    let registry = upgrade::runbook().map_err(|error| defect(&error))?;
+    let plan =
+        upgrade::plan(&registry, &DeploymentId::generate(), &databases).map_err(|error| defect(&error))?;
+    desk.begin(context, registry, plan).await
+}
+
+/// The databases of blue that take part: all that accept connections and are no templates.
+pub(crate) async fn databases(loaded: &Loaded, env: &Env) -> Result<Vec<DatabaseKey>, Failure> {
+    let blue = place::blue(loaded, env)?;
+    let session = blue.connect(blue.conninfo().database(), Purpose::control("plan")).await?;
+    let found = database::list(&session).await?;
+    Ok((0..).zip(found).map(|(ordinal, database)| DatabaseKey { ordinal, name: database.name }).collect())
 }

@@ -11,7 +11,7 @@ use pgteal_core::postgres::{self, ConnInfoError};
 use pgteal_core::providers::ProviderError;
 use pgteal_core::router::RouterError;
 use pgteal_saga::driver::Outcome;
-use pgteal_saga::{DriverError, JournalError};
+use pgteal_saga::{DriverError, JournalError, StepError};
 use serde::Serialize;
 
 use crate::config::ConfigError;
@@ -71,6 +71,9 @@ pub enum Failure {
     /// The proxy.
     #[error(transparent)]
     Router(#[from] Box<RouterError>),
+    /// A look or deed of the domain outside any run.
+    #[error(transparent)]
+    Step(Box<StepError>),
     /// A run ended otherwise than asked for, or rests.
     #[error("{}", .0.what)]
     Ended(Box<Advice>),
@@ -232,6 +235,7 @@ impl Failure {
             Self::Server(error) => server::server(error, what),
             Self::Provider(error) => server::provider(error, what),
             Self::Router(error) => server::router(error, what),
+            Self::Step(error) => outcome::step(error, what),
             Self::Ended(advice) => (**advice).clone(),
             Self::Blocked { .. } => advice(
                 "blocked",

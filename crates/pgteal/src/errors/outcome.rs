@@ -1,11 +1,12 @@
 //! Advice about how a run ended or why it rests.
 
+use pgteal_saga::StepError;
 use pgteal_saga::driver::Outcome;
 use pgteal_saga::event::Doing;
 use pgteal_saga::fault::Failure as Fault;
 use pgteal_saga::state::Cause;
 
-use super::Advice;
+use super::{Advice, UNTOUCHED};
 use crate::exit::Exit;
 
 /// The advice for an outcome that is not what was asked for; `None` when it is. `kind` is the run's, and `passed` says
@@ -112,4 +113,33 @@ fn unwound(kind: &str, cause: &Cause) -> Option<Advice> {
         _ => ("unwound", Exit::Unwound, format!("settle what is named, then: pgteal {kind}")),
     };
     Some(Advice { code, what: cause.to_string(), object: Some(object), data: data.into(), next, exit })
+}
+
+/// The advice for a look outside any run.
+pub(super) fn step(error: &StepError, what: String) -> Advice {
+    let (StepError::Refused(fault) | StepError::Unknown(fault)) = error else {
+        let next = "run the command again".to_owned();
+        return Advice {
+            code: "stopped",
+            what,
+            object: None,
+            data: UNTOUCHED.into(),
+            next,
+            exit: Exit::Resting,
+        };
+    };
+    let (code, exit, next) = match fault.code.as_deref() {
+        Some("unreachable") => {
+            ("unreachable", Exit::Unreachable, "see that it runs and lets us in, then run the command again")
+        }
+        Some("router-unreachable") => ("proxy-unreachable", Exit::Unreachable, "start it with: pgteal proxy"),
+        Some("stale-epoch") => (
+            "stale-epoch",
+            Exit::Superseded,
+            "another controller drives this deployment: pgteal status --watch",
+        ),
+        _ => ("refused", Exit::Blocked, "settle what is named, then run the command again"),
+    };
+    let object = Some(fault.object.clone());
+    Advice { code, what, object, data: UNTOUCHED.into(), next: next.into(), exit }
 }

@@ -1,9 +1,11 @@
 //! How a run is shown while it goes. Reads the public stream only; it can neither steer a run nor write its journal.
 
 mod bars;
+pub mod findings;
 mod json;
 mod lines;
 mod rate;
+pub mod runbook;
 pub mod table;
 pub mod timeline;
 

@@ -24,7 +24,7 @@ const CLOSE_BOUND: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub enum Way {
     /// Create it from this plan and drive it.
-    Create(Plan),
+    Create(Box<Plan>),
     /// Go on with it.
     Resume,
     /// Undo it.
@@ -59,8 +59,8 @@ pub fn titles(registry: &Registry<World>) -> Titles {
 /// # Errors
 /// Another process holds it, or the journal fails.
 pub async fn lease(journal: &dyn Journal, deployment: &DeploymentId) -> Result<Lease, Failure> {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let holder = format!("pgteal {} on {host}", std::process::id());
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let holder = format!("pgteal {} on {}", std::process::id(), host.trim());
     Ok(journal.acquire(deployment, &holder, jiff::Timestamp::now()).await?)
 }
 
@@ -102,7 +102,7 @@ async fn go(
     lease: &Lease,
 ) -> Result<(Outcome, String, bool), Failure> {
     let (mut driver, undo) = match way {
-        Way::Create(plan) => (Driver::create(setup, run, plan, lease).await?, false),
+        Way::Create(plan) => (Driver::create(setup, run, *plan, lease).await?, false),
         Way::Resume => (Driver::resume(setup, run, lease).await?, false),
         Way::Undo => (Driver::resume(setup, run, lease).await?, true),
     };

@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgteal_core::carry::Dump;
+use pgteal_core::checks::Waiver;
 use pgteal_core::deployment::{DatabaseKey, DeploymentId, Side};
-use pgteal_core::postgres::{self, Server};
-use pgteal_core::providers::{Existing, Local, LocalConfig, Provider};
+use pgteal_core::postgres::{self, ConnInfo, Purpose, Server};
+use pgteal_core::providers::{Existing, Local, LocalConfig, Programs, Provider};
 use pgteal_core::router::Router;
 use pgteal_core::world::{self, Cluster, Settings, World};
 use pgteal_routers::proxy::ProxyRouter;
-use pgteal_saga::Plan;
-use serde::Deserialize;
 
 use crate::config::{self, Config, Env, Loaded, OnDrain};
 use crate::errors::Failure;
-use crate::{proxy_file, sides};
+use crate::{proxy_file, servers, sides};
 
 /// Blue as a server.
 ///
@@ -29,18 +29,20 @@ pub fn blue(loaded: &Loaded, env: &Env) -> Result<Server, Failure> {
 /// What makes green.
 ///
 /// # Errors
-/// Settings that cannot work.
-pub fn provider(loaded: &Loaded, env: &Env, id: DeploymentId) -> Result<Arc<dyn Provider>, Failure> {
+/// Settings that cannot work, or an existing green that cannot be asked for its version.
+pub async fn provider(loaded: &Loaded, env: &Env, id: DeploymentId) -> Result<Arc<dyn Provider>, Failure> {
     let green = &loaded.config.green;
     match green.provider {
         config::Provider::Existing => {
             let conninfo = sides::existing_green(loaded, env)?;
             let replication = sides::green_for_blue(loaded, env)?.unwrap_or_else(|| conninfo.clone());
-            Ok(Arc::new(Existing::new(conninfo, replication, id)?))
+            let programs = programs(loaded, env, &conninfo).await?;
+            Ok(Arc::new(Existing::new(conninfo, replication, id, programs)?))
         }
         config::Provider::Local => {
             let blue = sides::blue(loaded, env)?;
-            let path = |path: &Option<PathBuf>| path.as_ref().map(|path| loaded.resolve(path)).unwrap_or_default();
+            let path =
+                |path: &Option<PathBuf>| path.as_ref().map(|path| loaded.resolve(path)).unwrap_or_default();
             let data_dir = path(&green.data_dir);
             let unix_dir = match &green.unix_dir {
                 Some(dir) => loaded.resolve(dir),
@@ -70,11 +72,19 @@ fn parameters(config: &Config) -> BTreeMap<String, String> {
 /// The proxy of this deployment, as the run `run` steers it.
 ///
 /// # Errors
-/// A socket path that is too long.
+/// A socket path that is too long, or connection settings that cannot be used.
 pub fn router(loaded: &Loaded, env: &Env, run: &str) -> Result<Arc<dyn Router>, Failure> {
     let (dir, port) = proxy_file::socket(loaded)?;
-    let user = sides::blue(loaded, env)?.user().to_owned();
-    Ok(Arc::new(ProxyRouter::new("proxy", &dir.to_string_lossy(), port, &user, run)))
+    let (dir, blue) = (dir.to_string_lossy().into_owned(), sides::blue(loaded, env)?);
+    let user = blue.user().to_owned();
+    // The way that clients come: by TCP where the proxy listens, else by its socket.
+    let (host, at) = match loaded.config.proxy.listen.first() {
+        Some(address) if address.ip().is_unspecified() => ("127.0.0.1".to_owned(), address.port()),
+        Some(address) => (address.ip().to_string(), address.port()),
+        None => (dir.clone(), port),
+    };
+    let client = blue.with_address(host, at);
+    Ok(Arc::new(ProxyRouter::new("proxy", (&dir, port), &user, run, Some(client))))
 }
 
 /// The limits of a run.
@@ -94,23 +104,56 @@ pub fn settings(config: &Config) -> Settings {
         wal_fuse_bytes: replication.wal_fuse_bytes,
         copy_workers: replication.copy_workers,
         index_jobs: usize::try_from(replication.index_jobs).unwrap_or(1),
+        waivers: waivers(config),
         ..Settings::default()
     }
+}
+
+/// The recorded exceptions, as checks know them.
+#[must_use]
+pub fn waivers(config: &Config) -> Vec<Waiver> {
+    let waivers = config.checks.waivers.iter();
+    waivers
+        .map(|waiver| Waiver {
+            check: waiver.check.clone(),
+            object: waiver.object.clone(),
+            reason: waiver.reason.clone(),
+            until: Some(waiver.expires),
+        })
+        .collect()
+}
+
+/// The server programs of an existing green's version. Connects to it when the configuration does not name them: a
+/// dump made by a newer version may not go into an older server.
+async fn programs(loaded: &Loaded, env: &Env, green: &ConnInfo) -> Result<Programs, Failure> {
+    let bindir = match &loaded.config.green.bindir {
+        Some(bindir) => loaded.resolve(bindir),
+        None => {
+            let server = Server::new("green", green.clone()).map_err(postgres::Error::from)?;
+            let session = server.connect(green.database(), Purpose::probe("version")).await?;
+            let major = session.version().major;
+            let found = servers::find(env, major);
+            found.ok_or_else(|| Failure::NoDistribution { major, looked: servers::roots(env) })?.bindir
+        }
+    };
+    Ok(Programs::new(bindir, None)?)
 }
 
 /// The world of one run.
 ///
 /// # Errors
-/// Settings that cannot work.
-pub fn world(
+/// Settings that cannot work, or an existing green that cannot be asked for its version.
+pub async fn world(
     loaded: &Loaded,
     env: &Env,
     id: &DeploymentId,
     databases: Vec<DatabaseKey>,
     run: &str,
 ) -> Result<World, Failure> {
-    let provider = provider(loaded, env, id.clone())?;
+    let provider = provider(loaded, env, id.clone()).await?;
     let green = Server::new("green", provider.conninfo().clone()).map_err(postgres::Error::from)?;
+    let dumps = loaded.state_dir().join(format!("schema-{id}"));
+    let dump = Dump::new(provider.programs().clone(), dumps);
     let for_blue = sides::green_for_blue(loaded, env)?;
     let clusters = (
         Cluster {
@@ -125,15 +168,5 @@ pub fn world(
         },
     );
     let routers = vec![router(loaded, env, run)?];
-    Ok(World::new(id.clone(), databases, clusters, routers, provider, settings(&loaded.config)))
-}
-
-/// The databases frozen in a plan: the first of its steps that carries them.
-///
-/// # Errors
-/// No step does, which no plan of ours is without.
-pub fn databases(plan: &Plan) -> Result<Vec<DatabaseKey>, Failure> {
-    let found = plan.steps().iter().find_map(|step| step.params.get("databases"));
-    let list = found.ok_or_else(|| Failure::Runbook(format!("the plan of {} names no databases", plan.kind())))?;
-    Vec::deserialize(list).map_err(|error| Failure::Runbook(format!("databases of the plan: {error}")))
+    Ok(World::new(id.clone(), databases, clusters, routers, (provider, dump), settings(&loaded.config)))
 }

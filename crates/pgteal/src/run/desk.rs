@@ -1,0 +1,197 @@
+//! The journal of a configuration and what it says: where every command that concerns a run begins.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pgteal_core::deployment::{DatabaseKey, DeploymentId, Direction};
+use pgteal_core::world::World;
+use pgteal_core::{retire, switchover, upgrade};
+use pgteal_saga::plan::Plan;
+use pgteal_saga::state::{State, fold};
+use pgteal_saga::{Event, Journal, Registry, RunId};
+
+use super::journey::{self, Journey, Way};
+use super::{Entry, Standing, history, place};
+use crate::commands::Context;
+use crate::config::Loaded;
+use crate::errors::Failure;
+use crate::journal::{JournalReader, SqliteJournal};
+use crate::proxy_file;
+
+/// The journal's file in the state directory.
+pub const JOURNAL: &str = "journal.db";
+
+/// A configuration, its journal, and where its deployment stands.
+pub struct Desk {
+    /// The configuration.
+    pub loaded: Loaded,
+    /// The journal.
+    pub journal: Arc<dyn Journal>,
+    /// Every run, oldest first.
+    pub entries: Vec<Entry>,
+    /// Where the newest deployment stands.
+    pub standing: Standing,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").field("standing", &self.standing).finish_non_exhaustive()
+    }
+}
+
+/// Where the journal of a configuration is.
+#[must_use]
+pub fn journal_path(loaded: &Loaded) -> PathBuf {
+    loaded.state_dir().join(JOURNAL)
+}
+
+impl Desk {
+    /// Opens the journal to drive runs; no other process may while this one lives.
+    ///
+    /// # Errors
+    /// Another process has it, or it cannot be used.
+    pub async fn to_drive(loaded: Loaded) -> Result<Self, Failure> {
+        proxy_file::make_state_dir(&loaded)?;
+        let journal = SqliteJournal::open(journal_path(&loaded)).await?;
+        Self::over(loaded, Arc::new(journal)).await
+    }
+
+    /// Opens the journal to look, also while another process drives; `None` when there is none yet.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub async fn to_look(loaded: Loaded) -> Result<Option<Self>, Failure> {
+        match JournalReader::open(journal_path(&loaded)).await {
+            Ok(reader) => Self::over(loaded, Arc::new(reader)).await.map(Some),
+            Err(pgteal_saga::JournalError::Missing { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn over(loaded: Loaded, journal: Arc<dyn Journal>) -> Result<Self, Failure> {
+        let entries = history::read(&*journal).await?;
+        let standing = Standing::after(&entries);
+        Ok(Self { loaded, journal, entries, standing })
+    }
+
+    /// Reads the journal again.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn refresh(&mut self) -> Result<(), Failure> {
+        self.entries = history::read(&*self.journal).await?;
+        self.standing = Standing::after(&self.entries);
+        Ok(())
+    }
+
+    /// A run's state and events.
+    ///
+    /// # Errors
+    /// There is no such run, or it tells a story that cannot be.
+    pub async fn load(&self, run: &RunId) -> Result<(State, Vec<Event>), Failure> {
+        let events = self.journal.load(run).await?;
+        let state =
+            fold(&events).map_err(|source| pgteal_saga::DriverError::Illegal { run: run.clone(), source })?;
+        Ok((state, events))
+    }
+
+    /// The deployment and its databases, as its `up` froze them.
+    ///
+    /// # Errors
+    /// There is no deployment.
+    pub async fn databases(
+        &self,
+        command: &'static str,
+    ) -> Result<(DeploymentId, Vec<DatabaseKey>), Failure> {
+        match (&self.standing.deployment, &self.standing.up) {
+            (Some(id), Some(up)) => {
+                let (state, _) = self.load(up).await?;
+                Ok((id.clone(), upgrade::databases_of(state.plan())))
+            }
+            _ => Err(self.not_now(command, "there is no deployment yet".into())),
+        }
+    }
+
+    /// A refusal because of where the deployment stands.
+    #[must_use]
+    pub fn not_now(&self, command: &'static str, why: String) -> Failure {
+        Failure::NotNow { command, why, next: self.standing.next() }
+    }
+
+    /// Refuses a new run while another one is open.
+    ///
+    /// # Errors
+    /// Names the open run.
+    pub fn must_be_free(&self, command: &'static str) -> Result<(), Failure> {
+        match &self.standing.open {
+            Some(open) => {
+                Err(self.not_now(command, format!("run {} is not over: it is {}", open.run, open.state)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Creates a run and drives it.
+    ///
+    /// # Errors
+    /// What kept it from being driven.
+    pub async fn begin(
+        &self,
+        context: &Context,
+        registry: Registry<World>,
+        plan: Plan,
+    ) -> Result<Journey, Failure> {
+        let run = RunId::generate(registry.kind()).map_err(|error| Failure::Runbook(error.to_string()))?;
+        self.go(
+            context,
+            registry,
+            run,
+            upgrade::databases_of(&plan),
+            plan.deployment().clone(),
+            Way::Create(Box::new(plan)),
+        )
+        .await
+    }
+
+    /// Takes up an existing run: goes on with it or undoes it.
+    ///
+    /// # Errors
+    /// What kept it from being driven.
+    pub async fn take_up(&self, context: &Context, entry: &Entry, way: Way) -> Result<Journey, Failure> {
+        let (state, _) = self.load(&entry.run).await?;
+        let registry = registry_of(state.plan())?;
+        let databases = upgrade::databases_of(state.plan());
+        self.go(context, registry, entry.run.clone(), databases, entry.deployment.clone(), way).await
+    }
+
+    async fn go(
+        &self,
+        context: &Context,
+        registry: Registry<World>,
+        run: RunId,
+        databases: Vec<DatabaseKey>,
+        deployment: DeploymentId,
+        way: Way,
+    ) -> Result<Journey, Failure> {
+        let world = place::world(&self.loaded, &context.env, &deployment, databases, run.as_str()).await?;
+        journey::drive(context, Arc::clone(&self.journal), registry, world, run, way).await
+    }
+}
+
+/// The steps that a plan was made of.
+///
+/// # Errors
+/// A kind of run that this program does not know.
+pub fn registry_of(plan: &Plan) -> Result<Registry<World>, Failure> {
+    let made = match plan.kind() {
+        "up" => upgrade::runbook(),
+        "switch" => switchover::runbook(Direction::SWITCH),
+        "back" => switchover::runbook(Direction::BACK),
+        "finish" => match retire::active_of(plan) {
+            Some(active) => retire::runbook(active),
+            None => return Err(Failure::Runbook("a plan of finish names no active side".into())),
+        },
+        other => return Err(Failure::Runbook(format!("runs of kind {other} are not known"))),
+    };
+    made.map_err(|error| Failure::Runbook(error.to_string()))
+}
