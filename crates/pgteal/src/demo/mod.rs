@@ -2,6 +2,8 @@
 //! same runs, the same proxy, the same configuration file; only blue is made here.
 
 pub mod blue;
+mod ending;
 pub mod place;
 pub mod proxy;
 pub mod report;
+pub mod story;

@@ -88,6 +88,15 @@ impl Proxy {
         self.child.id()
     }
 
+    /// Lets it outlive the demo; answers its process id.
+    #[must_use]
+    pub fn leave(self) -> String {
+        let id = self.child.id().map(|id| id.to_string()).unwrap_or_default();
+        // Dropping the handle would end the child.
+        std::mem::forget(self.child);
+        id
+    }
+
     /// Ends it: politely, then by force.
     pub async fn stop(&mut self) {
         let pid =
