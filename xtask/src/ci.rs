@@ -22,8 +22,8 @@ pub(crate) fn run() -> Result<()> {
 
 fn clippy() -> Result<()> {
     let mut cargo = shell::cargo();
-    cargo.args(["clippy", "--workspace", "--all-targets", "--features", "pgteal-testkit/bench", "--locked"]);
-    shell::run(cargo.args(["--", "-D", "warnings"]))
+    cargo.args(["clippy", "--workspace", "--all-targets", "--keep-going", "--locked"]);
+    shell::run(cargo.args(["--features", "pgteal-testkit/bench", "--", "-D", "warnings"]))
 }
 
 fn docs() -> Result<()> {
