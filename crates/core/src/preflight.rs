@@ -5,7 +5,7 @@ use pgteal_postgres::{Error, Purpose, Server, database};
 use pgteal_saga::DeploymentId;
 
 use crate::checks::{Clusters, Context, Report, Waiver, run_all};
-use crate::providers::{GreenState, Provider, ProviderError};
+use crate::providers::{Provider, ProviderError};
 
 /// Runs every check. `deployment` is whose objects are not foreign; none before there is one.
 ///
@@ -22,7 +22,7 @@ pub async fn run(
 ) -> Result<Report, ProviderError> {
     let home = |server: &Server| (server.clone(), server.conninfo().database().to_owned());
     let session = blue.connect(&home(blue).1, Purpose::probe("checks")).await?;
-    let running = provider.observe().await? == GreenState::Running;
+    let running = provider.answers().await?;
     let green_databases = if running { names(green).await? } else { Vec::new() };
     let clusters = Clusters { blue: home(blue), green: running.then(|| home(green)), green_databases };
     let context = Context {

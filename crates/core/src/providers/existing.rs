@@ -107,6 +107,11 @@ impl Provider for Existing {
         self.state(&self.session().await?).await
     }
 
+    async fn answers(&self) -> Result<bool> {
+        // One that does not answer is an error that says why: the operator said that it is there.
+        self.session().await.map(|_| true)
+    }
+
     async fn prepare(&self, _: &Server, _: Headroom) -> Result<Prepared> {
         let session = self.session().await?;
         match self.state(&session).await? {

@@ -210,6 +210,10 @@ impl Provider for Local {
         })
     }
 
+    async fn answers(&self) -> Result<bool> {
+        Ok(self.observe().await? == GreenState::Running)
+    }
+
     async fn prepare(&self, blue: &Server, headroom: Headroom) -> Result<Prepared> {
         match self.observe().await? {
             GreenState::Foreign(reason) => return Err(self.foreign(reason)),

@@ -146,6 +146,8 @@ pub trait Provider: Debug + Send + Sync {
     async fn facts(&self) -> Result<GreenFacts>;
     /// Looks at what is there.
     async fn observe(&self) -> Result<GreenState>;
+    /// Whether there is a server to look at now, whoever it belongs to.
+    async fn answers(&self) -> Result<bool>;
     /// Makes green (stopped, if the provider can stop it). Leaves a ready one alone, starts anew on a half-made one.
     async fn prepare(&self, blue: &Server, headroom: Headroom) -> Result<Prepared>;
     /// What an earlier `prepare` did, if green is ours and ready.
