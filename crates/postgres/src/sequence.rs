@@ -86,10 +86,14 @@ pub async fn list(s: &Session) -> Result<Vec<Sequence>> {
     Ok(sequences)
 }
 
-/// Sets sequences, a thousand per transaction; each chunk happens whole or not at all. A name that does not exist here
-/// is an error (42P01).
+/// Sets sequences, a thousand per statement. A name that does not exist here is an error (42P01) before anything of its
+/// chunk is set. `setval` is not undone by a rollback, so a value out of bounds (22003) may leave part of a chunk done;
+/// setting them again is harmless.
 pub async fn set(s: &Session, values: &[(SequenceName, SequenceValue)]) -> Result<()> {
-    let sql = "SELECT count(setval(q::regclass, v, c)) FROM unnest($1::text[], $2::bigint[], $3::bool[]) x(q, v, c)";
+    // The aggregates see every name before the first value is set.
+    let sql = "SELECT count(setval(y.q, y.v, y.c)) FROM
+        (SELECT array_agg(q::regclass) AS q, array_agg(v) AS v, array_agg(c) AS c
+            FROM unnest($1::text[], $2::bigint[], $3::bool[]) x(q, v, c)) a, unnest(a.q, a.v, a.c) y(q, v, c)";
     for chunk in values.chunks(CHUNK) {
         let doing = format!("setting {} sequences", chunk.len());
         let names: Vec<String> = chunk.iter().map(|(name, _)| name.quoted()).collect();

@@ -8,6 +8,7 @@ use tokio_postgres::error::SqlState;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::names;
+use crate::quote::literal;
 use crate::session::Session;
 use crate::wait::{self, Look};
 
@@ -102,8 +103,15 @@ pub async fn create_logical(s: &Session, name: &str, plugin: &str) -> Result<Lsn
             }
         };
     }
-    let sql = "SELECT lsn FROM pg_create_logical_replication_slot($1, $2)";
-    s.query_one(&doing, sql, &[&name, &plugin]).await?.get(0)
+    // The wait is one for locks; only the call's own bound shall end it.
+    let sql = format!(
+        "SET LOCAL lock_timeout = 0; SELECT lsn FROM pg_create_logical_replication_slot({}, {})",
+        literal(name),
+        literal(plugin)
+    );
+    let rows = s.text_rows(&doing, &sql).await?;
+    let lsn = rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
+    lsn.ok_or_else(|| s.unexpected(&doing, "the server did not tell the slot's position"))
 }
 
 /// Moves a slot forward to `upto`, or to what is flushed if that is less, and returns where it stands. Changes before
@@ -160,7 +168,8 @@ pub async fn drop(s: &Session, name: &str, bound: Duration) -> Result<()> {
 
 /// Ends the process that reads a slot; it may come back at once if its subscription is enabled.
 pub async fn terminate_reader(s: &Session, name: &str) -> Result<bool> {
-    let sql = "SELECT coalesce(bool_or(pg_terminate_backend(active_pid)), false) FROM pg_replication_slots
-        WHERE slot_name = $1 AND active_pid IS NOT NULL";
+    let sql = "WITH reader AS MATERIALIZED (SELECT active_pid FROM pg_replication_slots
+            WHERE slot_name = $1 AND active_pid IS NOT NULL)
+        SELECT coalesce(bool_or(pg_terminate_backend(active_pid)), false) FROM reader";
     s.query_one(&format!("ending the reader of replication slot {name}"), sql, &[&name]).await?.get(0)
 }

@@ -119,10 +119,14 @@ pub async fn create(s: &Session, new: &NewSubscription<'_>) -> Result<()> {
     }
     let mut options = format!(
         "enabled = false, create_slot = false, slot_name = {}, copy_data = {}, streaming = off, binary = false,
-         synchronous_commit = 'off', two_phase = false",
+         synchronous_commit = 'off'",
         literal(new.slot),
         new.copy_data
     );
+    if s.version().major >= 15 {
+        // A prepared transaction would get another name here, and the application's COMMIT PREPARED would not find it.
+        options.push_str(", two_phase = false, disable_on_error = false");
+    }
     if s.version().major >= 16 {
         // run_as_owner: as all versions before 16 did; without it FORCE ROW LEVEL SECURITY stops the worker. origin =
         // none: sends only what was written over there, where the publisher can tell (16 and later).
