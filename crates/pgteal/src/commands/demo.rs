@@ -3,14 +3,19 @@
 use std::time::Duration;
 
 use pgteal_core::providers::Programs;
+use pgteal_saga::Stop;
 
 use super::Context;
 use crate::demo::place::Place;
 use crate::demo::story::{Findings, Stage, Wish};
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::run::signals;
 use crate::servers::{self, Distribution};
 use crate::ui::Style;
+
+/// How long the story may take to come to rest after Ctrl-C.
+const REST_BOUND: Duration = Duration::from_secs(20);
 
 /// Options of `demo`.
 #[derive(Debug, clap::Args)]
@@ -61,15 +66,15 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> 
         return Err(Failure::Argument { argument: "--to".into(), reason });
     }
     let owner = Programs::new(wish.from.bindir.clone(), None)?.owner()?;
-    let mut stage = Stage::new(Place::make(&owner, args.keep)?);
+    let stop = signals::listen(&context.ui, "ending the demo; its clusters are removed")?;
+    let mut stage = Stage::new(Place::make(&owner, args.keep)?, stop.clone());
     // With --json the answer is one object: what the runs say on the way is not part of it.
-    let quiet = Context {
-        ui: if context.ui.json() { context.ui.quiet() } else { context.ui.clone() },
-        ..context.clone()
-    };
+    let ui = if context.ui.json() { context.ui.quiet() } else { context.ui.clone() };
+    let inner = Context { ui, stop: Some(stop.clone()), ..context.clone() };
+    // The story hears the wish to stop by itself and comes to rest; only if it does not, it is cut short.
     let told = tokio::select! {
-        told = stage.tell(&quiet, &wish) => told,
-        () = interrupted() => Err(Failure::Demo("it was interrupted".into())),
+        told = stage.tell(&inner, &wish) => told,
+        () = overdue(&stop) => Err(Failure::Interrupted),
     };
     if args.keep && told.is_ok() {
         stage.keep(context);
@@ -79,19 +84,9 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> 
     answer(context, &told?)
 }
 
-/// Ends at the first Ctrl-C or SIGTERM. The runs of the demo listen as well and come to rest.
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-        (Ok(mut interrupt), Ok(mut terminate)) => {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        // Without handlers the system's own take the process, and there is nothing to wait for.
-        _ => std::future::pending().await,
-    }
+async fn overdue(stop: &Stop) {
+    stop.requested().await;
+    tokio::time::sleep(REST_BOUND).await;
 }
 
 fn answer(context: &Context, findings: &Findings) -> Result<Exit, Failure> {

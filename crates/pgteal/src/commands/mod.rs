@@ -18,6 +18,8 @@ pub mod undo;
 pub mod up;
 pub mod verify;
 
+use pgteal_saga::Stop;
+
 use crate::cli::{Cli, Command, Global};
 use crate::config::{Env, Loaded};
 use crate::errors::Failure;
@@ -33,6 +35,8 @@ pub struct Context {
     pub env: Env,
     /// Where it writes.
     pub ui: Ui,
+    /// Who asks runs to rest; the process's signals when `None`.
+    pub stop: Option<Stop>,
 }
 
 impl Context {
@@ -47,7 +51,7 @@ impl Context {
 
 /// Runs the command and reports its failure.
 pub async fn run(cli: Cli, env: Env, ui: Ui) -> Exit {
-    let context = Context { global: cli.global, env, ui };
+    let context = Context { global: cli.global, env, ui, stop: None };
     match dispatch(cli.command, &context).await {
         Ok(exit) => exit,
         Err(failure) => failure.report(&context.ui),

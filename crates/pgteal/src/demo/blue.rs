@@ -30,24 +30,29 @@ pub struct Blue {
 }
 
 impl Blue {
-    /// Makes and starts the server, with its roles and empty databases.
-    ///
-    /// # Errors
-    /// A program that fails, or the server's refusal.
-    pub async fn start(place: &Place, programs: Programs, port: u16) -> Result<Self, Failure> {
+    /// A blue that does not run yet.
+    #[must_use]
+    pub fn new(place: &Place, programs: Programs, port: u16) -> Self {
         let servers = place.servers();
-        let blue = Self {
+        Self {
             programs,
             data_dir: servers.join("blue"),
             log: servers.join("blue.log"),
             port,
             // 74 random bits; the demo's servers listen on this machine only and live for minutes.
             password: uuid::Uuid::now_v7().simple().to_string(),
-        };
-        blue.initialise(place).await?;
-        blue.launch().await?;
-        let admin = blue.client("postgres", "postgres").await?;
-        let password = &blue.password;
+        }
+    }
+
+    /// Makes and starts the server, with its roles and empty databases.
+    ///
+    /// # Errors
+    /// A program that fails, or the server's refusal.
+    pub async fn start(&self, place: &Place) -> Result<(), Failure> {
+        self.initialise(place).await?;
+        self.launch().await?;
+        let admin = self.client("postgres", "postgres").await?;
+        let password = &self.password;
         for sql in [
             format!("CREATE ROLE {TOOL} LOGIN SUPERUSER REPLICATION PASSWORD '{password}'"),
             format!("CREATE ROLE {CLIENT} LOGIN PASSWORD '{password}'"),
@@ -56,7 +61,7 @@ impl Blue {
         ] {
             admin.batch_execute(&sql).await.map_err(refused)?;
         }
-        Ok(blue)
+        Ok(())
     }
 
     async fn initialise(&self, place: &Place) -> Result<(), Failure> {
@@ -110,6 +115,9 @@ impl Blue {
 
     /// Stops the server at once; nothing of it is needed any more.
     pub async fn stop(&self) {
+        if !self.data_dir.join("postmaster.pid").exists() {
+            return;
+        }
         let mut stop = self.programs.server("pg_ctl");
         stop.args(["stop", "-s", "-w", "-t", "30", "-m", "immediate"]).arg("-D").arg(&self.data_dir);
         if let Err(error) = finish("pg_ctl stop", stop).await {

@@ -6,6 +6,7 @@ use pgteal_core::deployment::Direction;
 use pgteal_core::providers::Programs;
 use pgteal_core::verify::Report as Comparison;
 use pgteal_ledger::{Oracle, Workload, WorkloadConfig};
+use pgteal_saga::Stop;
 use pgteal_saga::driver::Outcome;
 
 use super::blue::{self, Blue, CLIENT};
@@ -45,6 +46,7 @@ pub struct Stage {
     pub(super) blue: Option<Blue>,
     pub(super) proxy: Option<Proxy>,
     pub(super) desk: Option<Desk>,
+    stop: Stop,
     port: u16,
 }
 
@@ -69,8 +71,8 @@ impl Findings {
 impl Stage {
     /// An empty stage.
     #[must_use]
-    pub const fn new(place: Place) -> Self {
-        Self { place, blue: None, proxy: None, desk: None, port: 0 }
+    pub const fn new(place: Place, stop: Stop) -> Self {
+        Self { place, blue: None, proxy: None, desk: None, stop, port: 0 }
     }
 
     /// The proxy's port.
@@ -104,19 +106,19 @@ impl Stage {
         done(&journey)?;
         self.refresh().await?;
         self.version(&mut findings, ui, wish.from.major, "before the switch").await?;
-        tokio::time::sleep(wish.act).await;
+        self.wait(wish.act).await?;
 
         heading(ui, &format!("switch: move every client to PostgreSQL {}", wish.to.major));
         findings.report.switch = self.cutover(context, &workload, Direction::SWITCH).await?;
         self.version(&mut findings, ui, wish.to.major, "after the switch").await?;
         self.fenced(&mut findings, ui).await?;
-        self.writes(&mut findings, ui, &workload, wish, "green").await;
+        self.writes(&mut findings, ui, &workload, wish, "green").await?;
         self.equal(&mut findings, context, "blue follows green").await?;
 
         heading(ui, &format!("back: move every client to PostgreSQL {} again", wish.from.major));
         findings.report.back = self.cutover(context, &workload, Direction::BACK).await?;
         self.version(&mut findings, ui, wish.from.major, "after the way back").await?;
-        self.writes(&mut findings, ui, &workload, wish, "blue").await;
+        self.writes(&mut findings, ui, &workload, wish, "blue").await?;
         self.equal(&mut findings, context, "green follows blue").await?;
 
         heading(ui, "the clients' own record against the database");
@@ -131,9 +133,15 @@ impl Stage {
         let programs = Programs::new(wish.from.bindir.clone(), None)?;
         let owner = programs.owner()?;
         self.port = proxy_port;
-        let blue = self.blue.insert(Blue::start(&self.place, programs, blue_port).await?);
-        blue.fill(wish.rows).await?;
+        // On the stage before it runs, so that it is stopped whatever happens.
+        let blue = self.blue.insert(Blue::new(&self.place, programs, blue_port));
+        blue.start(&self.place).await?;
+        tokio::select! {
+            filled = blue.fill(wish.rows) => filled?,
+            () = self.stop.requested() => return Err(Failure::Interrupted),
+        }
         let loaded = configure(&self.place, wish, blue, green_port, proxy_port, &owner.name)?;
+        self.go_on()?;
         self.proxy = Some(Proxy::start(&loaded, &context.env, proxy_port).await?);
         self.desk = Some(Desk::to_drive(loaded).await?);
         ui.line(format!(
@@ -161,6 +169,18 @@ impl Stage {
         Ok(workload)
     }
 
+    /// Waits, unless the demo is to end.
+    async fn wait(&self, time: Duration) -> Result<(), Failure> {
+        tokio::select! {
+            () = tokio::time::sleep(time) => Ok(()),
+            () = self.stop.requested() => Err(Failure::Interrupted),
+        }
+    }
+
+    fn go_on(&self) -> Result<(), Failure> {
+        if self.stop.is_requested() { Err(Failure::Interrupted) } else { Ok(()) }
+    }
+
     async fn refresh(&mut self) -> Result<(), Failure> {
         match &mut self.desk {
             Some(desk) => desk.refresh().await,
@@ -175,6 +195,7 @@ impl Stage {
         workload: &Workload,
         direction: Direction,
     ) -> Result<Cutover, Failure> {
+        self.go_on()?;
         workload.mark();
         let journey = switch::begin(context, self.desk()?, direction).await?;
         // A transaction that was due during the cutover has ended by then, or shows with its age.
@@ -225,17 +246,28 @@ impl Stage {
     }
 
     /// Lets clients write for a while and looks whether they do.
-    async fn writes(&self, findings: &mut Findings, ui: &Ui, workload: &Workload, wish: &Wish, side: &str) {
+    async fn writes(
+        &self,
+        findings: &mut Findings,
+        ui: &Ui,
+        workload: &Workload,
+        wish: &Wish,
+        side: &str,
+    ) -> Result<(), Failure> {
         workload.mark();
-        tokio::time::sleep(wish.act).await;
+        self.wait(wish.act).await?;
         let window = workload.counters().window;
         let found = format!("{} commits in {}", units::count(window.acked), units::duration(wish.act));
         findings.claim(ui, format!("clients write on {side}"), window.acked > 0, found);
+        Ok(())
     }
 
     /// Whether every table is equal on both sides while clients write.
     async fn equal(&self, findings: &mut Findings, context: &Context, text: &str) -> Result<(), Failure> {
-        let comparison: Comparison = verify::compare(context, self.desk()?).await?;
+        let comparison: Comparison = tokio::select! {
+            compared = verify::compare(context, self.desk()?) => compared?,
+            () = self.stop.requested() => return Err(Failure::Interrupted),
+        };
         let different = comparison.mismatched().count();
         findings.report.mismatched_tables += u64::try_from(different).unwrap_or(u64::MAX);
         let unsettled = comparison.unsettled().count();
@@ -290,6 +322,7 @@ fn heading(ui: &Ui, text: &str) {
 fn done(journey: &Journey) -> Result<(), Failure> {
     match (&journey.outcome, Failure::of_outcome(&journey.kind, &journey.outcome, journey.passed)) {
         (Outcome::Done, _) => Ok(()),
+        (Outcome::Stopped, _) => Err(Failure::Interrupted),
         (_, Some(failure)) => Err(failure),
         (_, None) => Err(Failure::Demo(format!("the run of {} was undone", journey.kind))),
     }

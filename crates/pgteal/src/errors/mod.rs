@@ -107,6 +107,9 @@ pub enum Failure {
     /// The demo could not go on.
     #[error("demo: {0}")]
     Demo(String),
+    /// The demo was asked to end.
+    #[error("the demo was interrupted")]
+    Interrupted,
     /// A claim of the demo did not hold.
     #[error("{failed} of {claims} claims did not hold: {first}")]
     Claims {
@@ -267,6 +270,13 @@ impl Failure {
                 None,
                 "only the demo's own clusters are concerned; they were removed",
                 "run it again with --keep and look at its clusters and logs".into(),
+            ),
+            Self::Interrupted => advice(
+                "interrupted",
+                Exit::Resting,
+                None,
+                "only the demo's own clusters are concerned; they were removed",
+                "run it again: pgteal demo".into(),
             ),
             Self::Claims { first, .. } => advice(
                 "claim-failed",

@@ -85,7 +85,10 @@ pub async fn drive(
     let mut setup = Setup::new(Arc::new(registry), Arc::clone(&journal), Arc::new(world));
     setup.hooks = hooks;
     setup.observer = Arc::new(feed.clone());
-    setup.stop = signals::listen(&context.ui)?;
+    setup.stop = match &context.stop {
+        Some(stop) => stop.clone(),
+        None => signals::listen(&context.ui, signals::RESUMABLE)?,
+    };
     let live = Live::start(&context.ui, &feed, titles.clone());
     let ended = go(setup, run.clone(), way, &lease).await;
     // A terminal that no longer takes anything must not keep the command.

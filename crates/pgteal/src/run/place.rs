@@ -77,14 +77,7 @@ pub fn router(loaded: &Loaded, env: &Env, run: &str) -> Result<Arc<dyn Router>, 
     let (dir, port) = proxy_file::socket(loaded)?;
     let (dir, blue) = (dir.to_string_lossy().into_owned(), sides::blue(loaded, env)?);
     let user = blue.user().to_owned();
-    // The way that clients come: by TCP where the proxy listens, else by its socket.
-    let (host, at) = match loaded.config.proxy.listen.first() {
-        Some(address) if address.ip().is_unspecified() => ("127.0.0.1".to_owned(), address.port()),
-        Some(address) => (address.ip().to_string(), address.port()),
-        None => (dir.clone(), port),
-    };
-    let client = blue.with_address(host, at);
-    Ok(Arc::new(ProxyRouter::new("proxy", (&dir, port), &user, run, Some(client))))
+    Ok(Arc::new(ProxyRouter::new("proxy", (&dir, port), &user, run)))
 }
 
 /// The limits of a run.

@@ -6,23 +6,27 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::errors::Failure;
 use crate::ui::Ui;
 
-/// Listens for SIGINT and SIGTERM from now on.
+/// What is said when a run is asked to rest.
+pub const RESUMABLE: &str = "stopping at the next safe point; `pgteal resume` goes on from there";
+
+/// Listens for SIGINT and SIGTERM from now on; says `word` at each.
 ///
 /// # Errors
 /// The system refuses a handler.
-pub fn listen(ui: &Ui) -> Result<Stop, Failure> {
+pub fn listen(ui: &Ui, word: &'static str) -> Result<Stop, Failure> {
     let (handle, stop) = Stop::pair();
     let failed =
         |error: std::io::Error| Failure::System { doing: "listen for signals", reason: error.to_string() };
     let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    tokio::spawn(pass_on(handle, ui.clone(), interrupt, terminate));
+    tokio::spawn(pass_on(handle, ui.clone(), word, interrupt, terminate));
     Ok(stop)
 }
 
 async fn pass_on(
     handle: StopHandle,
     ui: Ui,
+    word: &'static str,
     mut interrupt: tokio::signal::unix::Signal,
     mut terminate: tokio::signal::unix::Signal,
 ) {
@@ -35,6 +39,6 @@ async fn pass_on(
             return;
         }
         handle.request();
-        ui.note("stopping at the next safe point; `pgteal resume` goes on from there");
+        ui.note(word);
     }
 }
