@@ -75,15 +75,8 @@ impl Proxy {
     /// [`StartError`]; nothing listens then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         config.check()?;
-        let file = StateFile::new(config.state_file.clone());
-        let saved = match file.load()? {
-            Some(saved) => saved,
-            None => {
-                let first = Saved { route: config.initial_route, epoch: 0 };
-                file.store(first)?;
-                first
-            }
-        };
+        let first = Saved { route: config.initial_route, epoch: 0 };
+        let (file, saved) = StateFile::open(&config.state_file, first)?;
         let iterations = config.auth.max_scram_iterations;
         let target = |server| Target::new(server, iterations).map(Arc::new);
         let blue = target(&config.blue)?;

@@ -1,5 +1,5 @@
-//! Owns the order of writes to the state file: one at a time, each on top of the last, so that a slow write of an epoch
-//! never puts an old route back. Refuses to know why something is written.
+//! Owns the order of writes to the state file: one at a time, each on top of the last, so that an epoch never puts an
+//! old route back. Refuses to know why something is written.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -14,40 +14,33 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// A recorder over a file that says this (or that does not exist yet).
+    /// A recorder over an open file that says this.
     pub(crate) const fn new(file: StateFile, says: Saved) -> Self {
         Self { file, written: Mutex::new(says) }
     }
 
-    /// Makes an epoch durable with the route that is in force. Blocks for the disk.
+    /// Writes an epoch with the route that is in force.
     pub(crate) fn epoch(&self, epoch: u64) -> Result<(), StateFileError> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let saved = Saved { epoch, ..*written };
         if written.epoch < epoch {
-            let saved = Saved { epoch, ..*written };
-            self.file.store(saved)?;
+            self.file.write(saved)?;
             *written = saved;
         }
         Ok(())
     }
 
-    /// Writes what a repoint will need beside the file. Blocks for the disk.
-    pub(crate) fn prepare(&self, route: Side, epoch: u64) -> Result<(), StateFileError> {
-        self.file.prepare(Saved { route, epoch })
-    }
-
-    /// Puts a route in force: one rename when it was prepared.
-    pub(crate) fn route(&self, route: Side, epoch: u64) -> Result<(), StateFileError> {
+    /// Writes a route.
+    pub(crate) fn write(&self, route: Side, epoch: u64) -> Result<(), StateFileError> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let saved = Saved { route, epoch };
-        self.file.commit(saved)?;
+        self.file.write(saved)?;
         *written = saved;
         Ok(())
     }
 
-    /// Makes the last rename durable, and removes what was prepared for nothing. Blocks for the disk.
-    pub(crate) fn settle(&self, epoch: u64) -> Result<(), StateFileError> {
-        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        self.file.forget(Saved { route: written.route.other(), epoch });
-        self.file.sync_directory()
+    /// Makes what was written survive the machine. Blocks for the disk.
+    pub(crate) fn sync(&self) -> Result<(), StateFileError> {
+        self.file.sync()
     }
 }

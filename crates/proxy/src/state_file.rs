@@ -1,20 +1,26 @@
-//! Owns the file in which route and epoch survive the process: one JSON object, replaced by rename.
-//! Refuses to know what they mean. A hold is never written: a proxy that starts again is open.
+//! Owns the file in which route and epoch survive the process. Refuses to know what they mean. A hold is never
+//! written: a proxy that starts again is open.
 //!
-//! A rename is safe against the death of the process. Against the death of the machine the new content is synced
-//! before the rename, which costs milliseconds; so what a repoint will need is prepared and synced at the hold, and
-//! the repoint itself is one rename. The directory is synced afterwards, off the path.
+//! Two lines of fixed length, each a JSON object with a number and a checksum; the valid one with the higher number
+//! counts. A write goes over the line that does not count: one small `pwrite`, a few microseconds in the middle of a
+//! cutover, safe against the death of the process at any point, and never waiting for a disk. Against the death of the
+//! machine the file is synced right afterwards, off the path.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
 
 use crate::route::Side;
 
 /// The version of the file's form.
 const VERSION: u32 = 1;
+/// Bytes of one line, its newline included.
+const LINE: usize = 128;
 
 /// What the file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +34,36 @@ pub struct Saved {
 #[derive(Serialize, Deserialize)]
 struct Stored {
     version: u32,
+    number: u64,
     route: Side,
     epoch: u64,
+    check: String,
+}
+
+impl Stored {
+    fn new(number: u64, saved: Saved) -> Self {
+        let check = check(number, saved);
+        Self { version: VERSION, number, route: saved.route, epoch: saved.epoch, check }
+    }
+
+    fn line(&self) -> Vec<u8> {
+        let mut line = serde_json::to_vec(self).unwrap_or_default();
+        line.resize(LINE - 1, b' ');
+        line.push(b'\n');
+        line
+    }
+
+    /// Reads a line; `None` when it was torn or is not ours.
+    fn read(line: &[u8]) -> Option<Self> {
+        let stored: Self = serde_json::from_slice(line).ok()?;
+        let saved = Saved { route: stored.route, epoch: stored.epoch };
+        (stored.version == VERSION && stored.check == check(stored.number, saved)).then_some(stored)
+    }
+}
+
+fn check(number: u64, saved: Saved) -> String {
+    let digest = sha2::Sha256::digest(format!("{VERSION} {number} {} {}", saved.route, saved.epoch));
+    digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Why the file cannot be used.
@@ -45,111 +79,59 @@ pub enum StateFileError {
         source: std::io::Error,
     },
     /// The content is not ours. Never guessed at: a wrong route is worse than no start.
-    #[error("state file {path} is not readable as version {VERSION}: {reason}")]
+    #[error("state file {path} has no valid line of version {VERSION}")]
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
-        reason: String,
     },
 }
 
-/// The file.
-#[derive(Clone, Debug)]
+/// The open file.
+#[derive(Debug)]
 pub struct StateFile {
     path: PathBuf,
+    file: File,
+    /// The number of the line that counts.
+    number: AtomicU64,
 }
 
 impl StateFile {
-    /// Names the file; nothing is read yet.
-    #[must_use]
-    pub const fn new(path: PathBuf) -> Self {
-        Self { path }
-    }
-
-    /// Reads it; `None` when there is none yet.
+    /// Opens the file and says what is in it; makes it with `first` when there is none.
     ///
     /// # Errors
-    /// When it is there and cannot be read or understood.
-    pub fn load(&self) -> Result<Option<Saved>, StateFileError> {
-        let text = match fs::read_to_string(&self.path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(self.io(source)),
-        };
-        let content = |reason: String| StateFileError::Content { path: self.path.clone(), reason };
-        let stored: Stored = serde_json::from_str(&text).map_err(|error| content(error.to_string()))?;
-        if stored.version != VERSION {
-            return Err(content(format!("version {}", stored.version)));
+    /// When the system refuses, or when the file is there and has no line that can be believed.
+    pub fn open(path: &Path, first: Saved) -> Result<(Self, Saved), StateFileError> {
+        let io = |source| StateFileError::Io { path: path.to_owned(), source };
+        if !path.exists() {
+            create(path, first).map_err(io)?;
         }
-        Ok(Some(Saved { route: stored.route, epoch: stored.epoch }))
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+        let bytes = fs::read(path).map_err(io)?;
+        let newest = bytes.chunks(LINE).filter_map(Stored::read).max_by_key(|stored| stored.number);
+        let Some(newest) = newest else { return Err(StateFileError::Content { path: path.to_owned() }) };
+        let saved = Saved { route: newest.route, epoch: newest.epoch };
+        Ok((Self { path: path.to_owned(), file, number: AtomicU64::new(newest.number) }, saved))
     }
 
-    /// Writes and syncs everything: file, rename, directory.
+    /// Writes over the line that does not count: from now on it counts. One writer at a time.
     ///
     /// # Errors
-    /// When the system refuses; the old content is then still there.
-    pub fn store(&self, saved: Saved) -> Result<(), StateFileError> {
-        self.prepare(saved)?;
-        self.commit(saved)?;
-        self.sync_directory()
+    /// When the system refuses; what was there before then still counts.
+    pub fn write(&self, saved: Saved) -> Result<(), StateFileError> {
+        let number = self.number.load(SeqCst) + 1;
+        let offset = if number.is_multiple_of(2) { 0 } else { LINE as u64 };
+        let line = Stored::new(number, saved).line();
+        self.file.write_all_at(&line, offset).map_err(|source| self.io(source))?;
+        self.number.store(number, SeqCst);
+        Ok(())
     }
 
-    /// Writes and syncs the content beside the file, so that [`StateFile::commit`] is only a rename.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub fn prepare(&self, saved: Saved) -> Result<(), StateFileError> {
-        let stored = Stored { version: VERSION, route: saved.route, epoch: saved.epoch };
-        let text = serde_json::to_vec(&stored).map_err(|error| StateFileError::Content {
-            path: self.path.clone(),
-            reason: error.to_string(),
-        })?;
-        let beside = self.beside(saved);
-        let written = File::create(&beside).and_then(|mut file| {
-            file.write_all(&text)?;
-            file.write_all(b"\n")?;
-            file.sync_all()
-        });
-        written.map_err(|source| StateFileError::Io { path: beside, source })
-    }
-
-    /// Puts the prepared content in place; prepares it first if nobody did.
+    /// Waits until what was written is on the disk.
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn commit(&self, saved: Saved) -> Result<(), StateFileError> {
-        let beside = self.beside(saved);
-        match fs::rename(&beside, &self.path) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                self.prepare(saved)?;
-                fs::rename(&beside, &self.path).map_err(|source| self.io(source))
-            }
-            Err(source) => Err(self.io(source)),
-        }
-    }
-
-    /// Makes the last rename durable.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub fn sync_directory(&self) -> Result<(), StateFileError> {
-        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let synced =
-            File::open(directory.unwrap_or(Path::new("."))).and_then(|directory| directory.sync_all());
-        synced.map_err(|source| self.io(source))
-    }
-
-    /// Removes what was prepared for this state and never used.
-    pub fn forget(&self, saved: Saved) {
-        let _ = fs::remove_file(self.beside(saved));
-    }
-
-    fn beside(&self, saved: Saved) -> PathBuf {
-        let mut name = self.path.as_os_str().to_owned();
-        name.push(format!(".{}.{}", saved.route, saved.epoch));
-        PathBuf::from(name)
+    pub fn sync(&self) -> Result<(), StateFileError> {
+        self.file.sync_data().map_err(|source| self.io(source))
     }
 
     fn io(&self, source: std::io::Error) -> StateFileError {
@@ -157,27 +139,51 @@ impl StateFile {
     }
 }
 
+/// Makes the file whole or not at all: beside its place, synced, renamed.
+fn create(path: &Path, first: Saved) -> std::io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let mut file = File::create(&beside)?;
+    file.write_all(&Stored::new(0, first).line())?;
+    file.write_all(&[b' '; LINE - 1])?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
+    const FIRST: Saved = Saved { route: Side::Blue, epoch: 0 };
+
     #[test]
-    fn what_was_stored_is_read_and_nothing_is_left_beside() {
+    fn what_was_written_last_counts_and_a_torn_line_does_not() {
         let directory = tempfile::tempdir().unwrap();
-        let file = StateFile::new(directory.path().join("state.json"));
-        assert_eq!(file.load().unwrap(), None);
-        let first = Saved { route: Side::Blue, epoch: 3 };
-        let second = Saved { route: Side::Green, epoch: 4 };
-        file.store(first).unwrap();
-        assert_eq!(file.load().unwrap(), Some(first));
-        file.prepare(second).unwrap();
-        assert_eq!(file.load().unwrap(), Some(first), "prepared is not committed");
-        file.commit(second).unwrap();
-        assert_eq!(file.load().unwrap(), Some(second));
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-        file.prepare(first).unwrap();
-        file.forget(first);
+        let path = directory.path().join("state.json");
+        let (file, says) = StateFile::open(&path, FIRST).unwrap();
+        assert_eq!(says, FIRST);
+        let mut last = FIRST;
+        for epoch in 1..=5 {
+            let next = Saved { route: last.route.other(), epoch };
+            file.write(next).unwrap();
+            file.sync().unwrap();
+            assert_eq!(StateFile::open(&path, FIRST).unwrap().1, next);
+            // The write was cut anywhere: what was there before counts.
+            let whole = fs::read(&path).unwrap();
+            let newest = if epoch % 2 == 0 { 0 } else { LINE };
+            for cut in [1, 20, 60, LINE - 30] {
+                let mut torn = whole.clone();
+                torn[newest + cut..newest + LINE - 1].fill(b'x');
+                fs::write(&path, &torn).unwrap();
+                assert_eq!(StateFile::open(&path, FIRST).unwrap().1, last, "epoch {epoch}, cut at {cut}");
+            }
+            fs::write(&path, &whole).unwrap();
+            last = next;
+        }
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
@@ -185,17 +191,18 @@ mod tests {
     fn a_file_of_another_form_is_never_guessed_at() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state.json");
-        let file = StateFile::new(path.clone());
+        let line = Stored::new(7, Saved { route: Side::Green, epoch: 9 }).line();
+        let good = String::from_utf8(line).unwrap();
         for text in [
-            "",
-            "{}",
-            "{\"version\":2,\"route\":\"blue\",\"epoch\":1}",
-            "{\"version\":1,\"route\":\"red\",\"epoch\":1}",
+            String::new(),
+            "{}".into(),
+            good.replace("green", "blue"),
+            good.replace("\"version\":1", "\"version\":2"),
         ] {
-            fs::write(&path, text).unwrap();
-            assert!(matches!(file.load(), Err(StateFileError::Content { .. })), "{text:?}");
+            fs::write(&path, &text).unwrap();
+            assert!(matches!(StateFile::open(&path, FIRST), Err(StateFileError::Content { .. })), "{text:?}");
         }
-        fs::write(&path, "{\"version\":1,\"route\":\"green\",\"epoch\":9}").unwrap();
-        assert_eq!(file.load().unwrap(), Some(Saved { route: Side::Green, epoch: 9 }));
+        fs::write(&path, good).unwrap();
+        assert_eq!(StateFile::open(&path, FIRST).unwrap().1, Saved { route: Side::Green, epoch: 9 });
     }
 }

@@ -24,13 +24,11 @@ pub(super) fn hold(
     let busy = shared.gate.busy();
     if effect == Effect::Closed {
         refresh_stale(shared);
-        // What a repoint will have to write is made ready now, off its path.
-        let (recorder, next) = (Arc::clone(&shared.recorder), shared.gate.course().side.other());
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = recorder.epoch(epoch).and_then(|()| recorder.prepare(next, epoch)) {
-                tracing::warn!(%error, "the state file cannot be prepared");
-            }
-        });
+        let recorder = Arc::clone(&shared.recorder);
+        if let Err(error) = recorder.epoch(epoch) {
+            tracing::warn!(%error, "the epoch cannot be recorded");
+        }
+        tokio::task::spawn_blocking(move || recorder.sync());
     }
     let clients = shared.registry.len();
     let held = clients.saturating_sub(usize::try_from(busy).unwrap_or(usize::MAX));

@@ -23,7 +23,7 @@ pub(super) async fn repoint(shared: &Arc<Shared>, side: Side, epoch: u64) -> Res
     };
     let began = Instant::now();
     let recorder = Arc::clone(&shared.recorder);
-    let record = |side, epoch| recorder.route(side, epoch).map_err(|error| error.to_string());
+    let record = |side, epoch| recorder.write(side, epoch).map_err(|error| error.to_string());
     let effect = shared.gate.drive(&Event::Repoint { epoch, side }, began, record)?;
     if effect == Effect::Repointed {
         shared.login.turn(server);
@@ -33,7 +33,7 @@ pub(super) async fn repoint(shared: &Arc<Shared>, side: Side, epoch: u64) -> Res
     let us = began.elapsed().as_micros();
     if effect == Effect::Repointed {
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = recorder.settle(epoch) {
+            if let Err(error) = recorder.sync() {
                 tracing::warn!(%error, "the new route is written, and not synced");
             }
         });

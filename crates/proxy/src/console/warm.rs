@@ -40,7 +40,11 @@ pub(super) async fn warm(
         return Err(Refusal::not_now(format!("clients are on {side} already")));
     }
     let recorder = Arc::clone(&shared.recorder);
-    let written = tokio::task::spawn_blocking(move || recorder.epoch(epoch)).await;
+    let written = tokio::task::spawn_blocking(move || {
+        recorder.epoch(epoch)?;
+        recorder.sync()
+    })
+    .await;
     match written {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return Err(Refusal::not_now(error.to_string())),
