@@ -2,11 +2,11 @@
 //! equal under load, and every falsified row is found by its key.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use pgteal_core::progress::silent;
 use pgteal_core::verify::{Effort, Outcome, Quiet, Report, Result, SyncPoint, VerifyError, verify};
 use pgteal_postgres::{ConnInfo, Purpose, Server, marker, schema};
@@ -92,13 +92,23 @@ async fn quiet_servers_are_compared_row_by_row() {
 /// A marker's round trip through the stream.
 struct Marker<'a>(&'a Two);
 
-#[async_trait]
-impl SyncPoint for Marker<'_> {
-    async fn reach(&self, database: &str) -> Result<()> {
+impl Marker<'_> {
+    async fn round_trip(&self, database: &str) -> Result<()> {
         let n = marker::write(&self.0.blue.warm(database).await?).await?;
         let green = self.0.green.warm(database).await?;
         let wait = marker::wait(&green, n, Duration::from_secs(20)).await;
         wait.map_err(|e| VerifyError::NotInStep { database: database.to_owned(), reason: e.to_string() })
+    }
+}
+
+impl SyncPoint for Marker<'_> {
+    fn reach<'a, 'b, 'c>(&'a self, database: &'b str) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'c>>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        Box::pin(self.round_trip(database))
     }
 }
 
