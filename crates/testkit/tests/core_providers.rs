@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pgteal_core::deployment::DeploymentId;
-use pgteal_core::providers::{GreenState, Headroom, Local, LocalConfig, Provider, ProviderError};
+use pgteal_core::providers::{
+    Existing, GreenState, Headroom, Local, LocalConfig, Programs, Provider, ProviderError,
+};
 use pgteal_postgres::{ConnInfo, Password, Purpose, Server};
 use pgteal_testkit::{Cluster, Distribution, PortLease, Scratch};
 
@@ -46,7 +48,7 @@ fn id(text: &str) -> DeploymentId {
 async fn green_is_made_in_blues_image_and_leaves_no_trace() {
     let (_blue, server) = blue(15).await;
     let (scratch, port) = (Scratch::new().unwrap(), PortLease::take().unwrap());
-    let local = Local::new(config(&scratch, &port, 18), id("0123abcd")).unwrap();
+    let local = Local::new(config(&scratch, &port, 18), id("abcd2345")).unwrap();
     assert_eq!(local.observe().await.unwrap(), GreenState::Absent);
     let prepared = local.prepare(&server, HEADROOM).await.unwrap();
     assert_eq!(local.observe().await.unwrap(), GreenState::Stopped);
@@ -83,8 +85,8 @@ async fn somebody_elses_directory_is_refused_and_a_half_made_one_made_anew() {
     let (scratch, port) = (Scratch::new().unwrap(), PortLease::take().unwrap());
     let config = config(&scratch, &port, 18);
     let data = config.data_dir.clone();
-    let local = Local::new(config.clone(), id("0123abcd")).unwrap();
-    let other = Local::new(config, id("dcba3210")).unwrap();
+    let local = Local::new(config.clone(), id("abcd2345")).unwrap();
+    let other = Local::new(config, id("dcba5432")).unwrap();
 
     std::fs::create_dir_all(&data).unwrap();
     std::fs::write(data.join("PG_VERSION"), "18").unwrap();
@@ -107,4 +109,36 @@ async fn somebody_elses_directory_is_refused_and_a_half_made_one_made_anew() {
     assert!(matches!(other.remove().await, Err(ProviderError::Foreign { .. })));
     local.remove().await.unwrap();
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "nothing is left");
+}
+
+#[tokio::test]
+async fn a_given_server_is_claimed_only_when_empty_and_given_back() {
+    let (_blue, server) = blue(15).await;
+    let green = Cluster::start_new(18).await.unwrap();
+    let info = ConnInfo::at("127.0.0.1", green.port(), "postgres").with_database("postgres");
+    let programs = Programs::client_only(Distribution::find(18).unwrap().bin()).unwrap();
+    let provider =
+        |id_text| Existing::new(info.clone(), info.clone(), id(id_text), programs.clone()).unwrap();
+    let (ours, other) = (provider("abcd2345"), provider("dcba5432"));
+
+    green.sql("create table public.precious (a int)").await.unwrap();
+    assert!(matches!(ours.prepare(&server, HEADROOM).await, Err(ProviderError::Foreign { .. })));
+    green.sql("drop table public.precious").await.unwrap();
+    green.sql("create database precious").await.unwrap();
+    assert!(matches!(ours.observe().await.unwrap(), GreenState::Foreign(why) if why.contains("precious")));
+    green.sql("drop database precious").await.unwrap();
+
+    assert_eq!(ours.observe().await.unwrap(), GreenState::Absent);
+    assert!(ours.facts().await.unwrap().must_be_empty && ours.answers().await.unwrap());
+    ours.prepare(&server, HEADROOM).await.unwrap();
+    ours.prepare(&server, HEADROOM).await.unwrap();
+    assert_eq!(ours.observe().await.unwrap(), GreenState::Running);
+    assert!(ours.facts().await.unwrap().extensions.unwrap().contains_key("hstore"));
+    assert!(matches!(other.observe().await.unwrap(), GreenState::Foreign(why) if why.contains("abcd2345")));
+    assert!(matches!(other.prepare(&server, HEADROOM).await, Err(ProviderError::Foreign { .. })));
+    other.remove().await.unwrap();
+    assert_eq!(ours.observe().await.unwrap(), GreenState::Running, "another's removal does not touch it");
+    ours.remove().await.unwrap();
+    ours.remove().await.unwrap();
+    assert_eq!(ours.observe().await.unwrap(), GreenState::Absent);
 }
