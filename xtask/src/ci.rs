@@ -28,6 +28,8 @@ fn clippy() -> Result<()> {
 
 fn docs() -> Result<()> {
     let mut cargo = shell::cargo();
-    cargo.args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings");
+    cargo
+        .args(["doc", "--workspace", "--no-deps", "--keep-going", "--locked"])
+        .env("RUSTDOCFLAGS", "-D warnings");
     shell::run(&mut cargo)
 }
