@@ -312,20 +312,20 @@ impl<W: Send + Sync + 'static> Driver<W> {
             tracing::trace!(run = %self.run, ?decision, "decided");
             match decision {
                 Decision::Over(_) | Decision::Rest(_) => return Ok(self.outcome()),
-                other => self.act(other).await?,
+                other => self.act(other, now.stop).await?,
             }
         }
     }
 
-    async fn act(&mut self, decision: Decision) -> Result<(), DriverError> {
+    async fn act(&mut self, decision: Decision, stop: bool) -> Result<(), DriverError> {
         match decision {
             Decision::Begin { step, not_before } => {
-                if self.wait_until(not_before).await {
+                if self.wait_until(not_before, stop).await {
                     self.begin(step).await?;
                 }
             }
             Decision::Continue { step, not_before } => {
-                if self.wait_until(not_before).await {
+                if self.wait_until(not_before, stop).await {
                     self.pursue(step).await?;
                 }
             }
@@ -341,7 +341,7 @@ impl<W: Send + Sync + 'static> Driver<W> {
             }
             Decision::BeginUndo { step } => self.begin_undo(step).await?,
             Decision::ContinueUndo { step, not_before } => {
-                if self.wait_until(not_before).await {
+                if self.wait_until(not_before, stop).await {
                     self.pursue_undo(step).await?;
                 }
             }
@@ -356,13 +356,14 @@ impl<W: Send + Sync + 'static> Driver<W> {
         Ok(())
     }
 
-    /// Waits until `at`. Says false if the operator or the deadline ended the wait: then it must be decided anew.
-    async fn wait_until(&self, at: Option<jiff::Timestamp>) -> bool {
+    /// Waits until `at`. Says false if the operator or the deadline ended the wait: then it must be decided anew. A stop
+    /// that was known when the wait was decided does not end it.
+    async fn wait_until(&self, at: Option<jiff::Timestamp>, stop: bool) -> bool {
         let clock = &self.setup.clock;
         match at {
             Some(at) if at > clock.now() => {
                 let wait = tokio::time::sleep_until(clock.instant_of(at));
-                let may_stop = !self.state.is_section_open() || self.state.is_bounded();
+                let may_stop = !stop && (!self.state.is_section_open() || self.state.is_bounded());
                 self.interruptible(may_stop, wait).await.is_some()
             }
             _ => true,

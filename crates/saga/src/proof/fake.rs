@@ -97,12 +97,14 @@ pub struct FakeStep {
     makes: &'static [&'static str],
     takes: &'static [&'static str],
     needs: &'static [&'static str],
+    /// What must be gone before it can be undone.
+    under: &'static [&'static str],
     flaw: Option<Flaw>,
 }
 
 impl FakeStep {
     const fn new(id: &'static str, kind: StepKind, makes: &'static [&'static str]) -> Self {
-        Self { id, kind, durability: Durability::Sync, makes, takes: &[], needs: &[], flaw: None }
+        Self { id, kind, durability: Durability::Sync, makes, takes: &[], needs: &[], under: &[], flaw: None }
     }
 
     const fn deferred(mut self) -> Self {
@@ -117,6 +119,11 @@ impl FakeStep {
 
     const fn needing(mut self, needs: &'static [&'static str]) -> Self {
         self.needs = needs;
+        self
+    }
+
+    const fn under(mut self, under: &'static [&'static str]) -> Self {
+        self.under = under;
         self
     }
 
@@ -199,6 +206,9 @@ impl Step<FakeWorld> for FakeStep {
     }
 
     async fn undo(&self, world: &FakeWorld, cx: &Cx) -> Result<(), StepError> {
+        if let Some(name) = self.under.iter().find(|name| self.is_ours(world, cx, name) == Some(true)) {
+            return Err(StepError::refused(*name, "it is still there"));
+        }
         let forgotten = usize::from(self.flaw == Some(Flaw::UndoForgets));
         for name in self.makes.iter().skip(forgotten).rev() {
             breathe().await;
@@ -219,7 +229,7 @@ impl Step<FakeWorld> for FakeStep {
 /// A run that prepares and can be undone to its end.
 pub const UP: [FakeStep; 5] = [
     FakeStep::new("check", StepKind::Transient, &[]),
-    FakeStep::new("provision", StepKind::Effect, &["server"]),
+    FakeStep::new("provision", StepKind::Effect, &["server"]).under(&["table-a", "slot"]),
     FakeStep::new("schema", StepKind::Effect, &["table-a", "table-b", "table-c"]),
     FakeStep::new("approve", StepKind::Gate, &[]),
     FakeStep::new("subscribe", StepKind::Effect, &["slot", "subscription"]),
@@ -229,7 +239,7 @@ pub const UP: [FakeStep; 5] = [
 pub const SWITCH: [FakeStep; 10] = [
     FakeStep::new("reverse-slot", StepKind::Effect, &["reverse-slot"]),
     FakeStep::new("calm", StepKind::Transient, &[]),
-    FakeStep::new("hold", StepKind::Effect, &["hold"]),
+    FakeStep::new("hold", StepKind::Effect, &["hold"]).under(&["fence-trigger"]),
     FakeStep::new("drain", StepKind::Transient, &[]).deferred().needing(&["hold"]),
     FakeStep::new("fence", StepKind::Effect, &["fence-trigger", "fence-setting"])
         .deferred()

@@ -16,6 +16,8 @@ use crate::step::{Observation, Step, StepKind};
 /// How a step misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Misbehaviour {
+    /// None: `apply` is counted.
+    Count,
     ApplyTwice,
     UndoTwice,
     RefuseGuard,
@@ -153,6 +155,7 @@ impl<W: Send + Sync + 'static> Step<W> for Faulty<W> {
     }
 
     async fn apply(&self, world: &W, cx: &Cx) -> Result<(), StepError> {
+        let _counted = self.is(Misbehaviour::Count);
         if self.is(Misbehaviour::RefuseBefore) {
             return Err(StepError::refused(self.object(), "apply refuses"));
         }

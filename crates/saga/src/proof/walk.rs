@@ -16,6 +16,7 @@ use crate::proof::case::{Case, Fault, Way, cases};
 use crate::proof::faulty::{Misbehaviour, Switch};
 use crate::proof::rig::{At, How, Moment, Rig, Sickly};
 use crate::state::{State, fold};
+use crate::step::StepKind;
 use crate::stop::Stop;
 
 /// What worlds look like when all is well.
@@ -161,7 +162,7 @@ impl<B: Bench> Walk<'_, B> {
 
     /// Dies at a point; then the run is resumed to its end, or undone.
     async fn crash(
-        &self,
+        &mut self,
         step: usize,
         point: CrashPoint,
         power: bool,
@@ -179,8 +180,13 @@ impl<B: Bench> Walk<'_, B> {
         }
         if undo {
             self.must_be_unwound(How { undo: true, ..How::default() }).await?;
-        } else {
-            self.must_be_done(How::default()).await?;
+            return Ok(true);
+        }
+        let applied = self.switch(Misbehaviour::Count, Some(step));
+        self.must_be_done(How::default()).await?;
+        let lasts = !matches!(self.rig.plan.steps()[step].kind, StepKind::Transient | StepKind::Gate);
+        if applied.was_hit() && point != CrashPoint::Started && lasts {
+            return Err("what was done before the crash was applied once more".into());
         }
         Ok(true)
     }

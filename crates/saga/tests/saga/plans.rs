@@ -118,6 +118,50 @@ async fn a_plan_with_a_step_that_is_gone_or_changed_is_refused() {
     }
 }
 
+#[test]
+fn a_registry_knows_each_step_once_and_syncs_its_point_of_no_return() {
+    let schema = || Arc::new(Gate) as Arc<dyn pgteal_saga::Step<FakeWorld>>;
+    let point = || Arc::new(DeferredPoint) as Arc<dyn pgteal_saga::Step<FakeWorld>>;
+    let refused = |kind, steps| pgteal_saga::Registry::new(kind, steps).unwrap_err().to_string();
+    assert!(refused("up", vec![schema(), schema()]).contains("two steps schema"));
+    assert!(refused("Up!", vec![schema()]).contains("\"Up!\""));
+    assert!(refused("up", vec![schema(), point()]).contains("must be durable at once"));
+}
+
+/// A point of no return that does not wait for the disk.
+struct DeferredPoint;
+
+#[async_trait::async_trait]
+impl pgteal_saga::Step<FakeWorld> for DeferredPoint {
+    fn id(&self) -> &'static str {
+        "repoint"
+    }
+
+    fn title(&self) -> &'static str {
+        "repoint"
+    }
+
+    fn kind(&self) -> pgteal_saga::StepKind {
+        pgteal_saga::StepKind::PointOfNoReturn
+    }
+
+    fn durability(&self) -> Durability {
+        Durability::Deferred
+    }
+
+    async fn observe(
+        &self,
+        _world: &FakeWorld,
+        _cx: &pgteal_saga::Cx,
+    ) -> Result<pgteal_saga::Observation, pgteal_saga::StepError> {
+        Ok(pgteal_saga::Observation::Done)
+    }
+
+    async fn apply(&self, _world: &FakeWorld, _cx: &pgteal_saga::Cx) -> Result<(), pgteal_saga::StepError> {
+        Ok(())
+    }
+}
+
 /// What the step `schema` has become.
 struct Gate;
 
