@@ -64,6 +64,11 @@ const SCHEMA: &str = r#"
     CREATE SCHEMA pgteal; CREATE TABLE pgteal.x (a int);
     CREATE FUNCTION pgteal.fence() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
     CREATE TRIGGER "~pgteal_fence" BEFORE INSERT ON app.customer FOR EACH STATEMENT EXECUTE FUNCTION pgteal.fence();
+    COMMENT ON TRIGGER "~pgteal_fence" ON app.customer IS 'pgteal deployment abcd2345';
+    CREATE FUNCTION pgteal.fence_ddl() RETURNS event_trigger LANGUAGE plpgsql AS $$ begin end $$;
+    CREATE EVENT TRIGGER pgteal_abcd2345_ddl ON ddl_command_start EXECUTE FUNCTION pgteal.fence_ddl();
+    COMMENT ON EVENT TRIGGER pgteal_abcd2345_ddl IS 'pgteal deployment abcd2345';
+    CREATE PUBLICATION pgteal_abcd2345_fwd FOR ALL TABLES; COMMENT ON PUBLICATION pgteal_abcd2345_fwd IS 'pgteal deployment abcd2345';
 "#;
 
 struct Site2 {
@@ -159,6 +164,27 @@ async fn roles_and_databases_go_over_and_come_back() {
         roles::undo(&mut green).await.unwrap();
         assert_eq!(globals(&green).await, before, "{from} to {to}");
     }
+}
+
+#[tokio::test]
+async fn nothing_to_carry_is_carried_too() {
+    let (blue, green) = tokio::join!(Cluster::start_new(15), Cluster::start_new(18));
+    let (blue, green) = (blue.unwrap(), green.unwrap());
+    let mut sessions = Vec::new();
+    for (name, cluster) in [("blue", &blue), ("green", &green)] {
+        cluster.sql("CREATE ROLE pgteal SUPERUSER LOGIN").await.unwrap();
+        let info = ConnInfo::at("127.0.0.1", cluster.port(), "pgteal").with_database("postgres");
+        sessions.push(session(&Server::new(name, info).unwrap(), "postgres").await);
+    }
+    let author = Author { deployment: DeploymentId::parse("abcd2345").unwrap(), epoch: 1 };
+    let [blue, green] = &mut sessions[..] else { panic!("two sessions") };
+    assert!(!roles::is_carried(green).await.unwrap());
+    roles::carry(blue, green, &author).await.unwrap();
+    databases::carry(blue, green, &["postgres".to_owned()], &author).await.unwrap();
+    assert!(roles::is_carried(green).await.unwrap() && databases::is_carried(green).await.unwrap());
+    roles::undo(green).await.unwrap();
+    databases::undo(green).await.unwrap();
+    assert!(!roles::is_carried(green).await.unwrap() && !databases::is_carried(green).await.unwrap());
 }
 
 #[tokio::test]

@@ -89,7 +89,8 @@ pub async fn carry(blue: &Session, green: &mut Session, author: &Author) -> Resu
     let (there, here) = (roster(blue).await?, roster(green).await?);
     let tool = tool_role(&here, &session_user(green).await?);
     let mut carried = Carried::default();
-    let mut undo: Undo = recall(green, KEY).await?.unwrap_or_default();
+    let known: Option<Undo> = recall(green, KEY).await?;
+    let mut undo = known.clone().unwrap_or_default();
     let (mut statements, mut stored) = (Vec::new(), Vec::new());
     for (name, wanted) in there.roles.iter().filter(|(name, _)| **name != tool) {
         let found = here.roles.get(name);
@@ -125,7 +126,7 @@ pub async fn carry(blue: &Session, green: &mut Session, author: &Author) -> Resu
         }
         statements.push(grants::grant(&membership, &bootstrap, green.version().major));
     }
-    if statements.is_empty() {
+    if statements.is_empty() && known.is_some() {
         return Ok(carried);
     }
     let tx = green.begin("carrying roles").await?;
