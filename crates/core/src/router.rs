@@ -4,7 +4,6 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pgteal_postgres::ConnInfo;
 use serde::{Deserialize, Serialize};
 
 use crate::deployment::Side;
@@ -99,8 +98,8 @@ pub enum RouterError {
 pub trait Router: Debug + Send + Sync {
     /// The name in the configuration.
     fn name(&self) -> &str;
-    /// How a client of ours reaches the active side through it; `None` where it has no address of its own.
-    fn as_client(&self) -> Option<ConnInfo>;
+    /// Host (or directory of a Unix socket) and port where it takes clients; `None` where it has no address of its own.
+    fn address(&self) -> Option<(String, u16)>;
     /// Looks at the router.
     async fn state(&self) -> Result<RouterState, RouterError>;
     /// Opens, for each idle client session, its upstream on `to`, with settings and prepared statements.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pgteal_core::deployment::Side;
-use pgteal_core::postgres::ConnInfo;
 use pgteal_core::router::{Drained, Prepared, Router, RouterError, RouterState};
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
@@ -29,8 +28,6 @@ pub struct ProxyRouter {
     host: String,
     port: u16,
     user: String,
-    /// How a client reaches the active side; for probes.
-    as_client: Option<ConnInfo>,
     /// The run that commands are sent for; shown by the proxy to whoever asks why it holds.
     run: String,
     /// One warm connection: a cutover has no time to connect. Replaced when it breaks.
@@ -38,18 +35,10 @@ pub struct ProxyRouter {
 }
 
 impl ProxyRouter {
-    /// A router that talks to the console at `host` (or Unix socket directory) and `port`, and that clients reach as
-    /// `client` says.
+    /// A router that talks to the console at `host` (or Unix socket directory) and `port`; clients come in there too.
     #[must_use]
-    pub fn new(
-        name: &str,
-        (host, port): (&str, u16),
-        user: &str,
-        run: &str,
-        client: Option<ConnInfo>,
-    ) -> Self {
+    pub fn new(name: &str, (host, port): (&str, u16), user: &str, run: &str) -> Self {
         Self {
-            as_client: client,
             name: name.to_owned(),
             host: host.to_owned(),
             port,
@@ -142,8 +131,8 @@ impl Router for ProxyRouter {
         &self.name
     }
 
-    fn as_client(&self) -> Option<ConnInfo> {
-        self.as_client.clone()
+    fn address(&self) -> Option<(String, u16)> {
+        Some((self.host.clone(), self.port))
     }
 
     async fn state(&self) -> Result<RouterState, RouterError> {

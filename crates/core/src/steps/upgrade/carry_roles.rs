@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use pgteal_postgres::Purpose;
 use pgteal_saga::{Cx, Observation, Step, StepError};
 
-use super::claim_green::home;
+use super::claim_green::{HOME, home};
 use crate::carry::{CarryError, roles};
 use crate::failure;
 use crate::world::World;
@@ -16,7 +16,7 @@ pub struct CarryRoles;
 /// A session of its own to green's first database: what is carried is remembered in the same transaction.
 pub(super) async fn own_home(world: &World) -> Result<pgteal_postgres::Session, CarryError> {
     let server = &world.green.server;
-    Ok(server.connect(server.conninfo().database(), Purpose::long("carry")).await?)
+    Ok(server.connect(HOME, Purpose::long("carry")).await?)
 }
 
 /// Any database of blue will do for what belongs to the whole cluster.

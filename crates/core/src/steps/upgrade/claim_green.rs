@@ -12,10 +12,13 @@ use crate::world::World;
 #[derive(Debug)]
 pub struct ClaimGreen;
 
+/// Every cluster has it from the beginning.
+pub(super) const HOME: &str = "postgres";
+
 /// The warm session to the database of green that exists before any is carried.
 pub(crate) async fn home(world: &World) -> Result<Session, Error> {
     let server = &world.green.server;
-    server.warm(server.conninfo().database()).await
+    server.warm(HOME).await
 }
 
 #[async_trait]
