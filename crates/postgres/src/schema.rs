@@ -11,7 +11,8 @@ use crate::session::Session;
 /// * `state` is this server's own: a trigger that fires in apply and copy only throws away what arrives for it;
 /// * `probe` is unlogged and so never published.
 ///
-/// `put_state` refuses an epoch lower than any seen here, under a lock, so that a stale writer loses in every order.
+/// `put_state` refuses an epoch lower than any seen here, under a lock, so that a stale writer loses in every order. The
+/// lock is an advisory one: a table lock would meet autovacuum's, in the pause.
 const OBJECTS: &str = "
     CREATE TABLE pgteal.state (key text PRIMARY KEY, value jsonb NOT NULL, epoch bigint NOT NULL,
         deployment text NOT NULL);
@@ -26,7 +27,7 @@ const OBJECTS: &str = "
         SET search_path = pg_catalog, pg_temp AS $pgteal$
     DECLARE seen bigint;
     BEGIN
-        LOCK TABLE pgteal.state IN SHARE ROW EXCLUSIVE MODE;
+        PERFORM pg_advisory_xact_lock(2021811308, 1);
         SELECT max(s.epoch) INTO seen FROM pgteal.state s;
         IF seen > e THEN
             RAISE EXCEPTION 'pgteal: epoch % is stale, % was seen', e, seen USING ERRCODE = 'PT409';

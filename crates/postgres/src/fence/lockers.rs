@@ -19,20 +19,25 @@ pub struct Locker {
     pub virtualtransaction: String,
     /// Its process; `None` for a prepared transaction.
     pub pid: Option<i32>,
+    /// It holds an ACCESS EXCLUSIVE lock, as DDL and TRUNCATE do: it may bring tables without the fence, so
+    /// [`super::unarmed`] is to be asked again when it has ended.
+    pub exclusive: bool,
 }
 
 /// Table locks of this database that a writer may hold. Not counted: locks that no writer takes, workers that write no
 /// user data of their own (autovacuum holds ROW EXCLUSIVE on indexes for seconds), apply workers, ourselves.
-const LOCKERS: &str = "SELECT DISTINCT l.virtualtransaction, l.pid FROM pg_locks l
+const LOCKERS: &str = "SELECT l.virtualtransaction, l.pid, bool_or(l.mode = 'AccessExclusiveLock') FROM pg_locks l
     WHERE l.locktype = 'relation' AND l.granted
       AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'ShareUpdateExclusiveLock') AND l.relation >= 16384
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
       AND l.pid IS DISTINCT FROM pg_backend_pid()
       AND NOT EXISTS (SELECT 1 FROM pg_stat_activity a WHERE a.pid = l.pid
-        AND (a.backend_type IN ('autovacuum worker', 'walsender') OR a.backend_type LIKE 'logical replication%'))";
+        AND (a.backend_type IN ('autovacuum worker', 'walsender') OR a.backend_type LIKE 'logical replication%'))
+    GROUP BY l.virtualtransaction, l.pid";
 
 const LEFT: &str =
-    "SELECT DISTINCT l.virtualtransaction, l.pid FROM pg_locks l WHERE l.virtualtransaction = ANY($1)";
+    "SELECT l.virtualtransaction, l.pid, bool_or(l.mode = 'AccessExclusiveLock') FROM pg_locks l
+    WHERE l.virtualtransaction = ANY($1) GROUP BY l.virtualtransaction, l.pid";
 
 /// The lockers of this instant. To be taken **once**, right after the raise: taken again, the set would never get empty
 /// while strangers try and are refused.
@@ -47,7 +52,9 @@ async fn read(
     params: &[&(dyn tokio_postgres::types::ToSql + Sync)],
 ) -> Result<Vec<Locker>> {
     let rows = s.query(doing, &s.prepared(doing, sql).await?, params).await?;
-    rows.iter().map(|r| Ok(Locker { virtualtransaction: r.get(0)?, pid: r.get(1)? })).collect()
+    rows.iter()
+        .map(|r| Ok(Locker { virtualtransaction: r.get(0)?, pid: r.get(1)?, exclusive: r.get(2)? }))
+        .collect()
 }
 
 /// Waits until none of these transactions is left.

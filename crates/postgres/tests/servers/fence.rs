@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pgteal_postgres::fence::{self, Fence, FenceState};
-use pgteal_postgres::{Purpose, Session, schema, state as remembered};
+use pgteal_postgres::{Purpose, Session, marker, schema, slot, state as remembered, wal};
 
 use crate::cluster::{ROLE, cluster, majors, state};
 
@@ -235,10 +235,76 @@ async fn lockers_are_those_of_the_raise_and_can_be_ended() {
     fence.raise(&s, 1).await.unwrap();
     let lockers = fence::lockers(&s).await.unwrap();
     assert_eq!(lockers.len(), 1, "{lockers:?}");
+    assert!(!lockers[0].exclusive);
     let error = fence::wait_lockers(&s, &lockers, Duration::from_millis(50)).await.unwrap_err();
     assert!(error.to_string().contains("1 left: process "), "{error}");
     assert_eq!(fence::terminate_lockers(&s, &lockers).await.unwrap(), [lockers[0].pid.unwrap()]);
     fence::wait_lockers(&s, &lockers, BOUND).await.unwrap();
     assert!(state(writer.batch_execute("COMMIT").await) != "no error");
     reader.batch_execute("COMMIT").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_made_across_the_raise_is_noticed() {
+    for major in majors() {
+        let db = "fence_across";
+        let (_, mut s) = cluster(major).database(db).await;
+        s.batch("setup", SCHEMA).await.unwrap();
+        let fence = Fence::new(ID, ROLE);
+        install(&fence, &mut s).await;
+        let maker = cluster(major).client(db).await;
+        maker.batch_execute("BEGIN; CREATE TABLE app.across (id int)").await.unwrap();
+        fence.raise(&s, 1).await.unwrap();
+        maker.batch_execute("INSERT INTO app.across VALUES (1)").await.unwrap();
+        let lockers = fence::lockers(&s).await.unwrap();
+        assert!(lockers.iter().any(|l| l.exclusive), "{major}: {lockers:?}");
+        maker.batch_execute("COMMIT").await.unwrap();
+        fence::wait_lockers(&s, &lockers, BOUND).await.unwrap();
+        assert_eq!(fence::unarmed(&s).await.unwrap().len(), 1, "{major}");
+        install(&fence, &mut s).await;
+        assert_eq!(state(maker.batch_execute("INSERT INTO app.across VALUES (2)").await), "25006", "{major}");
+    }
+}
+
+/// What each call costs in a pause with two thousand tables, warm; printed, and bounded loosely because machines differ.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_calls_of_a_pause_do_not_grow_with_the_number_of_tables() {
+    let major = *majors().first().unwrap();
+    let (server, setup) = cluster(major).database("fence_many").await;
+    let sql = "CREATE SCHEMA app; DO $$ BEGIN FOR i IN 1..2000 LOOP
+        EXECUTE format('CREATE TABLE app.t%s (id int PRIMARY KEY)', i); END LOOP; END $$";
+    setup.within(Duration::from_secs(60)).batch("setup", sql).await.unwrap();
+    let mut s = server.connect("fence_many", Purpose::control("pause")).await.unwrap();
+    let fence = Fence::new(ID, ROLE);
+    install(&fence, &mut s).await;
+    slot::create_logical(&s, "fence_many", "pgoutput").await.unwrap();
+    let mut best = [Duration::MAX; 8];
+    for epoch in 1..=6 {
+        let mut clock = std::time::Instant::now();
+        let mut lap = |i: usize| {
+            best[i] = best[i].min(clock.elapsed());
+            clock = std::time::Instant::now();
+        };
+        fence.raise(&s, epoch).await.unwrap();
+        lap(0);
+        let lockers = fence::lockers(&s).await.unwrap();
+        fence::wait_lockers(&s, &lockers, BOUND).await.unwrap();
+        lap(1);
+        assert!(fence.probe(&s).await.unwrap());
+        lap(2);
+        fence::unarmed(&s).await.unwrap();
+        lap(3);
+        marker::write(&s).await.unwrap();
+        lap(4);
+        wal::flush(&s).await.unwrap();
+        lap(5);
+        slot::advance_to_now(&s, "fence_many").await.unwrap();
+        lap(6);
+        fence.lower(&s, epoch).await.unwrap();
+        lap(7);
+    }
+    slot::drop(&s, "fence_many", BOUND).await.unwrap();
+    let names = ["raise", "lockers", "probe", "unarmed", "marker", "flush", "advance", "lower"];
+    println!("{major}, 2000 tables: {:?}", names.iter().zip(best).collect::<Vec<_>>());
+    assert!(best.iter().all(|d| *d < Duration::from_millis(100)), "{best:?}");
 }
