@@ -15,7 +15,7 @@ use crate::shared::Shared;
 
 /// How long sessions may take to answer. Those that do not are turned at their next message: none can begin a
 /// transaction on the wrong side.
-const ANSWERS: Duration = Duration::from_secs(2);
+const ANSWERS: Duration = Duration::from_millis(700);
 
 pub(super) async fn repoint(shared: &Arc<Shared>, side: Side, epoch: u64) -> Result<Answer, Refusal> {
     let Some(server) = shared.server(side) else {

@@ -1,0 +1,209 @@
+//! What drivers do that tokio-postgres does not: raw messages across a switch.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod world;
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use pgteal_wire::frame;
+use pgteal_wire::message::backend::{ParameterStatus, parse_backend_key_data};
+use pgteal_wire::message::frontend::{put_bind, put_execute, put_parse, put_query, put_sync};
+use pgteal_wire::message::report::Fields;
+use pgteal_wire::message::rows::parse_data_row;
+use pgteal_wire::startup::{ProtocolVersion, StartupMessage};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use world::World;
+
+struct Raw {
+    stream: TcpStream,
+    inbox: BytesMut,
+}
+
+impl Raw {
+    async fn connect(world: &World, version: ProtocolVersion) -> (Self, Vec<(u8, Vec<u8>)>) {
+        let mut stream = TcpStream::connect(("127.0.0.1", world.port())).await.unwrap();
+        let startup = StartupMessage::new(version, [("user", "postgres"), ("database", "postgres")]);
+        stream.write_all(&startup.encode()).await.unwrap();
+        let mut raw = Self { stream, inbox: BytesMut::new() };
+        let greeting = raw.until(b'Z').await;
+        (raw, greeting)
+    }
+
+    async fn send(&mut self, build: impl FnOnce(&mut BytesMut)) {
+        let mut out = BytesMut::new();
+        build(&mut out);
+        self.stream.write_all(&out).await.unwrap();
+    }
+
+    async fn next(&mut self) -> Option<(u8, Vec<u8>)> {
+        loop {
+            if let Some(frame) = frame::take(&mut self.inbox, 1 << 20).unwrap() {
+                return Some((frame.tag, frame.body().to_vec()));
+            }
+            let read =
+                tokio::time::timeout(Duration::from_secs(10), self.stream.read_buf(&mut self.inbox)).await;
+            if read.expect("the server says nothing").unwrap() == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// Everything up to a message with this tag.
+    async fn until(&mut self, tag: u8) -> Vec<(u8, Vec<u8>)> {
+        let mut all = Vec::new();
+        loop {
+            let message = self.next().await.unwrap_or_else(|| panic!("closed after {all:?}"));
+            let last = message.0 == tag;
+            all.push(message);
+            if last {
+                return all;
+            }
+        }
+    }
+
+    /// Nothing comes but parameter changes, which may come at any time.
+    async fn quiet(&mut self) -> bool {
+        while tokio::time::timeout(Duration::from_millis(200), self.stream.read_buf(&mut self.inbox))
+            .await
+            .is_ok()
+        {}
+        let quiet = frame::Frames::new(&self.inbox, 1 << 20).all(|frame| frame.unwrap().tag == b'S');
+        quiet
+    }
+}
+
+fn tags(messages: &[(u8, Vec<u8>)]) -> String {
+    messages.iter().map(|(tag, _)| char::from(*tag)).filter(|tag| !matches!(tag, 'S' | 'N')).collect()
+}
+
+fn first_value(messages: &[(u8, Vec<u8>)]) -> String {
+    let (_, body) = messages.iter().find(|(tag, _)| *tag == b'D').unwrap_or_else(|| panic!("{messages:?}"));
+    String::from_utf8(parse_data_row(body).unwrap()[0].unwrap().to_vec()).unwrap()
+}
+
+fn parameter(messages: &[(u8, Vec<u8>)], name: &str) -> Option<String> {
+    messages.iter().filter(|(tag, _)| *tag == b'S').find_map(|(_, body)| {
+        let status = ParameterStatus::parse(body).unwrap();
+        (status.name == name.as_bytes()).then(|| String::from_utf8(status.value.to_vec()).unwrap())
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_learns_of_the_new_servers_parameters() {
+    let world = World::new("").await;
+    let (mut raw, greeting) = Raw::connect(&world, ProtocolVersion::V3_0).await;
+    assert!(parameter(&greeting, "server_version").unwrap().starts_with("15."));
+    world.switch("green", 1).await;
+    raw.send(|out| put_query(out, "select who()")).await;
+    let answer = raw.until(b'Z').await;
+    assert_eq!(first_value(&answer), "green");
+    assert!(parameter(&answer, "server_version").unwrap().starts_with("18."), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_have_the_length_of_the_clients_protocol() {
+    let world = World::new("").await;
+    for (version, length) in [(ProtocolVersion::V3_0, 4), (ProtocolVersion::V3_2, 32)] {
+        let (_, greeting) = Raw::connect(&world, version).await;
+        let (_, body) = greeting.iter().find(|(tag, _)| *tag == b'K').unwrap();
+        assert_eq!(parse_backend_key_data(body).unwrap().secret().len(), length);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_unnamed_statement_of_a_driver_that_leaves_it_survives() {
+    let world = World::new("").await;
+    let (mut raw, _) = Raw::connect(&world, ProtocolVersion::V3_0).await;
+    let prepare = |out: &mut BytesMut| {
+        put_parse(out, b"", b"select who()");
+        put_sync(out);
+    };
+    let run = |out: &mut BytesMut| {
+        put_bind::<&[u8]>(out, b"", &[]);
+        put_execute(out);
+        put_sync(out);
+    };
+    raw.send(prepare).await;
+    assert_eq!(tags(&raw.until(b'Z').await), "1Z");
+    world.switch("green", 1).await;
+    raw.send(run).await;
+    let answer = raw.until(b'Z').await;
+    assert_eq!((tags(&answer).as_str(), first_value(&answer).as_str()), ("2DCZ", "green"));
+    // And prepared between WARM and HOLD, and bound while held.
+    world.command("WARM blue EPOCH 2").await;
+    raw.send(prepare).await;
+    assert_eq!(tags(&raw.until(b'Z').await), "1Z");
+    world.command("HOLD EPOCH 2 LIMIT 10000").await;
+    raw.send(run).await;
+    let settled = world.command("SETTLE EPOCH 2 LIMIT 5000").await;
+    assert_eq!(settled["stale"], "0", "{settled:?}");
+    assert_eq!(world.command("REPOINT blue EPOCH 2").await["moved"], "1");
+    assert!(raw.quiet().await, "held");
+    world.command("RELEASE EPOCH 2").await;
+    assert_eq!(first_value(&raw.until(b'Z').await), "blue");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pipeline_is_cut_between_two_transactions_and_nowhere_else() {
+    let world = World::new("create table t (n int)").await;
+    let (mut raw, _) = Raw::connect(&world, ProtocolVersion::V3_0).await;
+    world.command("WARM green EPOCH 1").await;
+    // A transaction of three units is open, its end and two more transactions are in the pipe when the gate closes.
+    raw.send(|out| put_query(out, "begin")).await;
+    raw.until(b'Z').await;
+    assert_eq!(world.command("HOLD EPOCH 1 LIMIT 20000").await["busy"], "1");
+    raw.send(|out| {
+        put_query(out, "insert into t values (1)");
+        put_query(out, "commit");
+        put_query(out, "begin");
+        put_query(out, "insert into t values (2)");
+        put_query(out, "commit");
+        put_query(out, "select who()");
+    })
+    .await;
+    assert_eq!(tags(&raw.until(b'Z').await), "CZ");
+    assert_eq!(tags(&raw.until(b'Z').await), "CZ");
+    assert!(raw.quiet().await);
+    assert_eq!(world.command("DRAIN EPOCH 1 BUDGET 1000").await["busy"], "0");
+    assert_eq!(world.command("REPOINT green EPOCH 1").await["moved"], "1");
+    assert!(raw.quiet().await);
+    world.command("RELEASE EPOCH 1").await;
+    for expected in ["CZ", "CZ", "CZ"] {
+        assert_eq!(tags(&raw.until(b'Z').await), expected);
+    }
+    assert_eq!(first_value(&raw.until(b'Z').await), "green");
+    assert_eq!(world.blue.sql("select n from t").await.unwrap(), "1");
+    assert_eq!(world.green.sql("select n from t").await.unwrap(), "2");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_ask_nothing_hold_nobody_up() {
+    let world = World::new("").await;
+    let (mut raw, _) = Raw::connect(&world, ProtocolVersion::V3_0).await;
+    // Flush and the end of a COPY that there is not: no answer comes.
+    raw.send(|out| out.extend_from_slice(b"H\0\0\0\x04c\0\0\0\x04")).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(world.command("HOLD EPOCH 1 LIMIT 5000").await["busy"], "0");
+    world.command("RELEASE EPOCH 1").await;
+    // Extended messages without their Sync are a transaction that is open.
+    raw.send(|out| put_parse(out, b"s", b"select 1")).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(world.command("HOLD EPOCH 2 LIMIT 5000").await["busy"], "1");
+    raw.send(put_sync).await;
+    assert_eq!(world.command("DRAIN EPOCH 2 BUDGET 2000").await["busy"], "0");
+    world.command("RELEASE EPOCH 2").await;
+    assert_eq!(tags(&raw.until(b'Z').await), "1Z");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_that_are_no_message_end_the_session_cleanly() {
+    let world = World::new("").await;
+    let (mut raw, _) = Raw::connect(&world, ProtocolVersion::V3_0).await;
+    raw.send(|out| out.extend_from_slice(b"Q\0\0\0\x01")).await;
+    let (tag, body) = raw.next().await.unwrap();
+    assert_eq!((tag, Fields::parse(&body).unwrap().sqlstate()), (b'E', "08P01"));
+    assert!(raw.next().await.is_none());
+    assert_eq!(world.command("SHOW STATE").await["busy"], "0");
+}
