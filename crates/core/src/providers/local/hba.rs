@@ -110,12 +110,13 @@ fn token(text: &str) -> String {
     if plain { text.to_owned() } else { format!("\"{}\"", text.replace('"', "\"\"")) }
 }
 
-/// The whole file for green. `bootstrap` is let in by its socket only while the cluster is being made.
+/// The whole file for green. `bootstrap` is let in by its socket only while the cluster is being made; `password` is the
+/// method by which the tool's role can log in with one.
 pub(super) fn compose(
     access: &AccessFile,
     tool_role: &str,
     bootstrap: Option<&str>,
-    with_password: bool,
+    password: Option<&str>,
 ) -> String {
     let tool = token(tool_role);
     let mut lines = vec![
@@ -124,10 +125,10 @@ pub(super) fn compose(
         format!("local all {tool} peer map=pgteal"),
     ];
     lines.extend(bootstrap.map(|b| format!("local all {} peer map=pgteal", token(b))));
-    if with_password {
-        lines.push(format!("host all {tool} samehost scram-sha-256"));
-        lines.push(format!("host all {tool} 127.0.0.1/32 scram-sha-256"));
-        lines.push(format!("host all {tool} ::1/128 scram-sha-256"));
+    if let Some(method) = password {
+        lines.extend(
+            ["samehost", "127.0.0.1/32", "::1/128"].map(|from| format!("host all {tool} {from} {method}")),
+        );
     }
     lines.push(String::new());
     lines.push(access.text.clone());
@@ -181,8 +182,8 @@ mod tests {
     #[test]
     fn our_lines_come_first_and_the_bootstrap_role_is_let_in_only_while_making() {
         let access = AccessFile { text: "local all all md5".to_owned() };
-        let making = compose(&access, "pgteal", Some("postgres"), true);
-        let done = compose(&access, "pgteal", None, false);
+        let making = compose(&access, "pgteal", Some("postgres"), Some("scram-sha-256"));
+        let done = compose(&access, "pgteal", None, None);
         assert!(
             making.contains("local all postgres peer map=pgteal\nhost all pgteal samehost scram-sha-256")
         );

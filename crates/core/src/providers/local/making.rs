@@ -145,7 +145,9 @@ fn configure(
         write(&main, &text, owner)?;
     }
     let bootstrap = making.then_some(image.bootstrap.as_str());
-    let rules = hba::compose(&image.hba, &image.tool_role, bootstrap, local.config.password.is_some());
+    let old = image.tool_verifier.as_ref().is_some_and(|v| v.starts_with("md5"));
+    let method = local.config.password.as_ref().map(|_| if old { "md5" } else { "scram-sha-256" });
+    let rules = hba::compose(&image.hba, &image.tool_role, bootstrap, method);
     write(&data.join("pg_hba.conf"), &rules, owner)?;
     let mut users = vec![OsUser::of_process()?.name, owner.name.clone()];
     users.dedup();
