@@ -174,8 +174,29 @@ impl Fence {
         s.batch("lowering the fence", &sql).await
     }
 
-    /// Looks at every layer.
+    /// Looks at every layer, and at the epoch of the last raise or lower.
     pub async fn state(&self, s: &Session) -> Result<FenceState> {
+        let state = self.layers(s).await?;
+        if !state.installed {
+            return Ok(state);
+        }
+        let doing = "looking at the fence";
+        let sql = "SELECT (SELECT epoch FROM pgteal.state WHERE key = 'fence')";
+        let epoch = s.query_one(doing, &s.prepared(doing, sql).await?, &[]).await?.get(0)?;
+        Ok(FenceState { epoch, ..state })
+    }
+
+    /// Whether every layer is up. One round trip: it is asked several times in the pause.
+    pub async fn is_raised(&self, s: &Session) -> Result<bool> {
+        Ok(self.layers(s).await?.is_raised())
+    }
+
+    /// Whether no layer is up. One round trip.
+    pub async fn is_lowered(&self, s: &Session) -> Result<bool> {
+        Ok(self.layers(s).await?.is_lowered())
+    }
+
+    async fn layers(&self, s: &Session) -> Result<FenceState> {
         let sql = "SELECT f.oid IS NOT NULL AND e.oid IS NOT NULL, coalesce(f.prosrc LIKE '%RAISE EXCEPTION%', false),
             coalesce(e.evtenabled <> 'D', false),
             EXISTS (SELECT 1 FROM pg_db_role_setting x WHERE x.setrole = 0 AND x.setdatabase =
@@ -186,19 +207,12 @@ impl Fence {
         let doing = "looking at the fence";
         let trigger = names::ddl_trigger(&self.deployment);
         let row = s.query_one(doing, &s.prepared(doing, sql).await?, &[&trigger]).await?;
-        let installed: bool = row.get(0)?;
-        let epoch = if installed {
-            let sql = "SELECT (SELECT epoch FROM pgteal.state WHERE key = 'fence')";
-            s.query_one(doing, &s.prepared(doing, sql).await?, &[]).await?.get(0)?
-        } else {
-            None
-        };
         Ok(FenceState {
-            installed,
+            installed: row.get(0)?,
             writes_refused: row.get(1)?,
             ddl_refused: row.get(2)?,
             read_only_default: row.get(3)?,
-            epoch,
+            epoch: None,
         })
     }
 

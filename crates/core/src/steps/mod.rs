@@ -37,7 +37,7 @@ pub(crate) async fn is_fenced(world: &World, side: Side) -> Result<bool, StepErr
     let fence = world.fence(side);
     let looks = |session, _| {
         let fence = &fence;
-        async move { Ok(fence.state(&session).await?.is_raised()) }
+        async move { fence.is_raised(&session).await }
     };
     world.all(side, looks).await
 }
@@ -47,7 +47,7 @@ pub(crate) async fn is_lowered(world: &World, side: Side) -> Result<bool, StepEr
     let fence = world.fence(side);
     let looks = |session, _| {
         let fence = &fence;
-        async move { Ok(fence.state(&session).await?.is_lowered()) }
+        async move { fence.is_lowered(&session).await }
     };
     world.all(side, looks).await
 }
