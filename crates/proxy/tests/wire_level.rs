@@ -69,8 +69,7 @@ impl Raw {
             .await
             .is_ok()
         {}
-        let quiet = frame::Frames::new(&self.inbox, 1 << 20).all(|frame| frame.unwrap().tag == b'S');
-        quiet
+        frame::Frames::new(&self.inbox, 1 << 20).all(|frame| frame.unwrap().tag == b'S')
     }
 }
 
