@@ -68,7 +68,8 @@ pub trait Step<W: Send + Sync + 'static>: Send + Sync {
 
     /// Whether its records must be on the disk before the run goes on. [`Durability::Deferred`] survives the death of
     /// the process, not that of the machine. It is honoured inside the section only, where each sync is a wait for
-    /// clients; there the section's first step and the point of no return are synced nevertheless.
+    /// clients; there the start of the section's first step and of the point of no return are synced nevertheless, and no
+    /// success is.
     fn durability(&self) -> Durability {
         Durability::Sync
     }

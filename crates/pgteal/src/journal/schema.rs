@@ -1,7 +1,9 @@
 //! The file: how it is opened, recognised and brought to the newest format.
 //! Refuses files of other programs, of newer ones, and a SQLite that may lose commits.
 
-use std::path::Path;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pgteal_saga::JournalError;
@@ -75,14 +77,44 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, JournalError> {
     if !path.exists() {
         return Err(JournalError::Missing { place: path.display().to_string() });
     }
+    match readable(path, path.as_os_str(), OpenFlags::empty()) {
+        // Even a reader of a write-ahead log makes a file beside it. Where it cannot, and no log is there to be read,
+        // the file alone is all there is (<https://sqlite.org/wal.html#readonly>).
+        Err(JournalError::ReadOnly { .. }) if !beside(path, "-wal").exists() => {
+            readable(path, &immutable(path), OpenFlags::SQLITE_OPEN_URI)
+        }
+        other => other,
+    }
+}
+
+fn readable(path: &Path, name: &OsStr, more: OpenFlags) -> Result<Connection, JournalError> {
     let failed = |error: rusqlite::Error| fault::of(path, &error);
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
+    let connection = Connection::open_with_flags(name, flags).map_err(failed)?;
     connection.busy_timeout(BUSY).map_err(failed)?;
     match recognise(path, &connection)? {
         0 => Err(not_ours(path, "it is empty")),
         _ => Ok(connection),
     }
+}
+
+/// The file's name as a URI that promises SQLite that nobody writes to it.
+fn immutable(path: &Path) -> OsString {
+    let mut uri = b"file:".to_vec();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'?' | b'#' | b'%' => uri.extend(format!("%{byte:02x}").bytes()),
+            other => uri.push(*other),
+        }
+    }
+    uri.extend(b"?immutable=1");
+    OsString::from_vec(uri)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 fn check_sqlite(number: i32, name: &str) -> Result<(), JournalError> {
@@ -150,5 +182,18 @@ mod tests {
         check_sqlite(rusqlite::version_number(), rusqlite::version()).unwrap();
         let error = check_sqlite(3_051_002, "3.51.2").unwrap_err();
         assert!(error.to_string().contains("3.51.2"), "{error}");
+    }
+
+    #[test]
+    fn a_closed_journal_is_read_where_nothing_can_be_made_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("50% of #7?.db");
+        drop(open(&path).unwrap());
+        assert!(!beside(&path, "-wal").exists());
+        let name = immutable(&path);
+        let connection = readable(&path, &name, OpenFlags::SQLITE_OPEN_URI).unwrap();
+        let runs: i64 = connection.query_row("SELECT count(*) FROM run", [], |row| row.get(0)).unwrap();
+        assert_eq!(runs, 0);
+        assert!(!beside(&path, "-shm").exists(), "it was not opened as one that nobody writes to");
     }
 }

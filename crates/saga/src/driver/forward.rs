@@ -57,7 +57,7 @@ impl<W: Send + Sync + 'static> Driver<W> {
     }
 
     pub(super) async fn succeed(&mut self, index: usize, body: EventBody) -> Result<(), DriverError> {
-        self.record(body, self.durability(index)).await?;
+        self.record(body, self.durability_of_success(index)).await?;
         self.reached(index, CrashPoint::Succeeded)
     }
 

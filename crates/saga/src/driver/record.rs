@@ -47,7 +47,13 @@ impl<W: Send + Sync + 'static> Driver<W> {
         Ok(())
     }
 
-    /// How durable the records of the step at `index` must be: deferred only where the step says so and losing them
+    /// How durable the success of the step at `index` must be. Inside the section it never waits for the disk: lost with
+    /// the machine, the durable `Started` before it makes a resume look again, and see that it is done.
+    pub(super) fn durability_of_success(&self, index: usize) -> Durability {
+        if self.state.plan().is_in_section(index) { Durability::Deferred } else { self.durability(index) }
+    }
+
+    /// How durable the other records of the step at `index` must be: deferred only where the step says so and losing them
     /// with the machine is harmless, which is inside the section, behind its first step, before the point of no return.
     pub(super) fn durability(&self, index: usize) -> Durability {
         let plan = self.state.plan();

@@ -218,3 +218,29 @@ async fn what_cannot_be_asked_of_a_run_is_refused() {
     let late = two.driver.undo("ann").await.unwrap_err();
     assert!(late.to_string().contains("past the point of no return"), "{late}");
 }
+
+/// The other process of this test is the test itself, told by the variable where to end.
+#[test]
+fn the_real_hook_kills_the_process_at_its_moment_and_at_no_other() {
+    use pgteal_saga::hooks::AbortAt;
+    use pgteal_saga::{CrashPoint, Hooks};
+    use std::os::unix::process::ExitStatusExt;
+
+    if std::env::var(AbortAt::VARIABLE).is_ok() {
+        let hook = AbortAt::from_env().unwrap();
+        hook.reached("switch", "fence", CrashPoint::Started);
+        hook.reached("back", "fence", CrashPoint::Applied);
+        hook.reached("switch", "hold", CrashPoint::Applied);
+        hook.reached("switch", "fence", CrashPoint::Applied);
+        return;
+    }
+    let name = std::thread::current().name().unwrap().to_owned();
+    let told = |at: &str| {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", &name]).env(AbortAt::VARIABLE, at).env("RUST_BACKTRACE", "0");
+        command.output().unwrap().status
+    };
+    assert_eq!(told("switch/fence/applied").signal(), Some(6));
+    assert!(told("switch/fence/succeeded").success());
+    assert_eq!(told("switch/fence/never").code(), Some(101));
+}
