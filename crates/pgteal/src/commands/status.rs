@@ -177,10 +177,17 @@ async fn subscriptions(session: &Session, id: &str, seen: &mut Seen) -> Result<(
         seen.enabled += usize::from(subscription.enabled);
         for sync in copy::progress(session, &subscription.name).await? {
             let sync = serde_json::to_value(&sync).unwrap_or_default();
+            if sync["state"] == "ready" {
+                continue;
+            }
             seen.syncing.push(Table { database: session.database().to_owned(), sync });
         }
     }
     Ok(())
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 fn horizon(standing: &Standing, seen: &Seen) -> Option<Horizon> {
@@ -215,10 +222,33 @@ fn show(
         Stage::Switched => "clients were moved",
         Stage::Retiring => "the deployment is being finished",
     };
-    let id = standing.deployment.as_ref().map(ToString::to_string).unwrap_or_default();
-    ui.line(format!("{} {id}: {stage}; {} serves", ui.paint(Style::Bold, "deployment"), standing.active));
+    match &standing.deployment {
+        Some(id) => ui.line(format!(
+            "{} {id}: {stage}; {} serves",
+            ui.paint(Style::Bold, "deployment"),
+            standing.active
+        )),
+        None => match standing.retired {
+            Some(retired) => ui.line(format!("{stage}: it was finished; {retired} is retired")),
+            None => ui.line(stage),
+        },
+    }
     if let Some(open) = &standing.open {
         ui.line(format!("{} {} is not over: {}", ui.paint(Style::Warn, "run"), open.run, open.state));
+    }
+    if !seen.syncing.is_empty() {
+        let rows = seen.syncing.iter().map(|table| {
+            let text = |key: &str| table.sync[key].as_u64().map_or_else(|| "-".into(), units::bytes);
+            let name = &table.sync["table"];
+            vec![
+                table.database.clone(),
+                format!("{}.{}", word(&name["schema"]), word(&name["name"])),
+                word(&table.sync["state"]).to_owned(),
+                text("copied_bytes"),
+                text("table_bytes"),
+            ]
+        });
+        ui.line(format!("\n{}", table(&["database", "table", "state", "copied", "of"], &[3, 4], rows)));
     }
     if !seen.streams.is_empty() {
         let rows = seen.streams.iter().map(|stream| {

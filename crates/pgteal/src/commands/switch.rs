@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use pgteal_core::deployment::Direction;
+use pgteal_core::postgres::{self, Purpose, Server};
+use pgteal_core::router::RouterState;
 use pgteal_core::switchover;
 
 use super::{Context, ended};
@@ -98,6 +100,7 @@ pub(super) async fn command(
 /// Plans and drives the switchover.
 pub(crate) async fn begin(context: &Context, desk: &Desk, direction: Direction) -> Result<Journey, Failure> {
     let (registry, plan) = planned(desk, direction).await?;
+    ready(context, desk, direction).await?;
     desk.begin(context, registry, plan).await
 }
 
@@ -123,6 +126,23 @@ async fn planned(desk: &Desk, direction: Direction) -> Result<Planned, Failure> 
     Ok((registry, plan))
 }
 
+/// Whether the proxy answers, sends clients where we believe they are, and lets us through as it lets clients: found
+/// out before a run begins, since afterwards each of these would keep it from coming to its end.
+async fn ready(context: &Context, desk: &Desk, direction: Direction) -> Result<RouterState, Failure> {
+    let state = place::router(&desk.loaded, &context.env, "look")?.state().await?;
+    if state.route != direction.from {
+        let why = format!("the proxy sends clients to {}, but {} serves", state.route, direction.from);
+        return Err(
+            desk.not_now(if direction == Direction::SWITCH { "pgteal switch" } else { "pgteal back" }, why)
+        );
+    }
+    let client = place::as_client(&desk.loaded, &context.env)?;
+    let database = client.database().to_owned();
+    let server = Server::new("proxy", client).map_err(postgres::Error::from)?;
+    server.connect(&database, Purpose::probe("look")).await?;
+    Ok(state)
+}
+
 /// Looks at everything a switchover begins with, and changes nothing.
 async fn dry_run(context: &Context, loaded: Loaded, direction: Direction) -> Result<Exit, Failure> {
     let Some(desk) = Desk::to_look(loaded).await? else {
@@ -134,12 +154,7 @@ async fn dry_run(context: &Context, loaded: Loaded, direction: Direction) -> Res
         });
     };
     let (registry, plan) = planned(&desk, direction).await?;
-    let router = place::router(&desk.loaded, &context.env, "dry-run")?;
-    let state = router.state().await?;
-    if state.route != direction.from {
-        let why = format!("the proxy sends clients to {}, but {} is active", state.route, direction.from);
-        return Err(desk.not_now("pgteal switch", why));
-    }
+    let state = ready(context, &desk, direction).await?;
     let ui = &context.ui;
     let switch = &desk.loaded.config.switch;
     ui.line(format!(

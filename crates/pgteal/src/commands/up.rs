@@ -1,6 +1,6 @@
 //! `pgteal up`: builds green and replicates until it is in step.
 
-use pgteal_core::deployment::{DatabaseKey, DeploymentId};
+use pgteal_core::deployment::{DatabaseKey, DeploymentId, Side};
 use pgteal_core::postgres::{Purpose, database};
 use pgteal_core::upgrade;
 
@@ -29,6 +29,10 @@ pub(crate) async fn begin(context: &Context, desk: &Desk) -> Result<Journey, Fai
     desk.must_be_free(COMMAND)?;
     if desk.standing.stage != Stage::Nothing {
         return Err(desk.not_now(COMMAND, "green was built already".into()));
+    }
+    if desk.standing.active == Side::Green {
+        let why = "the deployment of this configuration is finished: its green serves, its blue is retired";
+        return Err(desk.not_now(COMMAND, why.into()));
     }
     let databases = databases(&desk.loaded, &context.env).await?;
     let defect = |error: &dyn std::fmt::Display| Failure::Runbook(error.to_string());

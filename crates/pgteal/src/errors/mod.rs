@@ -3,6 +3,7 @@
 
 mod config;
 mod engine;
+pub mod hints;
 mod journal;
 mod outcome;
 mod server;

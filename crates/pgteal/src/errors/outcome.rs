@@ -28,6 +28,10 @@ pub(super) fn advise(kind: &str, outcome: &Outcome, passed: bool) -> Option<Advi
             let way = if *doing == Doing::Undo { "could not be undone" } else { "did not come to an end" };
             let next = match failure.code.as_deref() {
                 Some("stale-epoch") => "another controller drives this deployment: pgteal status --watch",
+                Some("router-unreachable") => {
+                    "start the proxy with: pgteal proxy; then go on with: pgteal resume"
+                }
+                Some("unreachable") => "see that it runs and lets us in, then go on with: pgteal resume",
                 _ => "settle what is named, then go on with: pgteal resume",
             };
             let exit =
@@ -103,6 +107,9 @@ fn unwound(kind: &str, cause: &Cause) -> Option<Advice> {
             Exit::Unreachable,
             format!("see that it runs and lets us in, then: pgteal {kind}"),
         ),
+        (_, Some("stalled")) => {
+            ("stalled", Exit::Unwound, "see what keeps green from following: pgteal status".to_owned())
+        }
         (_, Some("wal-fuse")) => {
             ("wal-fuse", Exit::Unwound, "see what keeps green from following: pgteal status".to_owned())
         }

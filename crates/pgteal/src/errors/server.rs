@@ -20,7 +20,16 @@ pub(super) fn server(error: &Error, what: String) -> Advice {
             "correct them in pgteal.toml or in the PG* environment".to_owned(),
         ),
         Error::Connect { server, address, failure, .. } => {
-            let (code, next) = connect(server, *failure);
+            let (code, next) = match (server.as_str(), failure) {
+                ("proxy", ConnectFailure::Unreachable) => ("proxy-unreachable", "start it with: pgteal proxy".to_owned()),
+                ("proxy", _) => (
+                    "proxy-login",
+                    "let pgteal's role in through the proxy as clients are let in: see [proxy] auth, and give the \
+                     role a password"
+                        .to_owned(),
+                ),
+                _ => connect(server, *failure),
+            };
             (code, Exit::Unreachable, format!("server {server} at {address}"), UNTOUCHED, next)
         }
         Error::Statement(said) => (

@@ -2,6 +2,7 @@
 
 use pgteal_core::checks::{Finding, Report, Severity, Verdict};
 
+use crate::errors::hints::hint;
 use crate::ui::{Style, Ui};
 
 /// Shows a report: its findings, then one line about the checks that found nothing.
@@ -39,7 +40,12 @@ fn lines(ui: &Ui, finding: &Finding) -> Vec<String> {
     ];
     if let Some(reason) = &finding.waived {
         lines.push(format!("         waived: {reason}"));
-    } else if let Some(remedy) = &finding.remedy {
+        return lines;
+    }
+    if let Some(advice) = finding.next.as_deref().and_then(hint) {
+        lines.push(format!("         next: {advice}"));
+    }
+    if let Some(remedy) = &finding.remedy {
         lines.extend(remedy.lines().map(|line| format!("         > {line}")));
     }
     lines

@@ -64,6 +64,8 @@ pub struct Entry {
     pub state: String,
     /// Whether it can be undone.
     pub may_undo: bool,
+    /// Whether its point of no return has started.
+    pub passed: bool,
     /// When it was created.
     pub created_at: jiff::Timestamp,
     /// When its last event happened.
@@ -93,6 +95,7 @@ impl Entry {
             fate,
             state: state.describe(),
             may_undo: state.may_undo(),
+            passed: state.is_passed(),
             created_at: state.created_at(),
             last_at: state.last_at(),
         }
@@ -127,6 +130,8 @@ pub struct Standing {
     pub active: Side,
     /// The run that is not over, if there is one.
     pub open: Option<Entry>,
+    /// The side that was retired by the last `finish`, if nothing was built since.
+    pub retired: Option<Side>,
     /// The newest run of kind `up` of this deployment.
     #[serde(serialize_with = "maybe_shown")]
     pub up: Option<RunId>,
@@ -146,8 +151,14 @@ impl Standing {
     /// The standing after these runs, oldest first.
     #[must_use]
     pub fn after(entries: &[Entry]) -> Self {
-        let nothing =
-            Self { deployment: None, stage: Stage::Nothing, active: Side::Blue, open: None, up: None };
+        let nothing = Self {
+            deployment: None,
+            stage: Stage::Nothing,
+            active: Side::Blue,
+            open: None,
+            retired: None,
+            up: None,
+        };
         entries.iter().fold(nothing.clone(), |mut standing, entry| {
             if standing.deployment.as_ref() != Some(&entry.deployment) {
                 // A deployment begins with its up.
@@ -159,13 +170,22 @@ impl Standing {
                     standing.stage = Stage::InStep;
                     standing.up = Some(entry.run.clone());
                 }
-                ("up", Fate::Unwound) | ("finish", Fate::Done) => return nothing.clone(),
+                ("up", Fate::Unwound) => return nothing.clone(),
+                ("finish", Fate::Done) => {
+                    let active = standing.active;
+                    return Self { active, retired: Some(active.other()), ..nothing.clone() };
+                }
                 ("up", _) => {
                     standing.stage = Stage::Building;
                     standing.up = Some(entry.run.clone());
                 }
-                ("switch", Fate::Done) => (standing.stage, standing.active) = (Stage::Switched, Side::Green),
-                ("back", Fate::Done) => (standing.stage, standing.active) = (Stage::Switched, Side::Blue),
+                // Past the point of no return clients are on the new side, whether or not the run is over.
+                ("switch", fate) if fate == Fate::Done || (fate.is_open() && entry.passed) => {
+                    (standing.stage, standing.active) = (Stage::Switched, Side::Green);
+                }
+                ("back", fate) if fate == Fate::Done || (fate.is_open() && entry.passed) => {
+                    (standing.stage, standing.active) = (Stage::Switched, Side::Blue);
+                }
                 ("finish", fate) if fate.is_open() => standing.stage = Stage::Retiring,
                 _ => {}
             }
@@ -179,7 +199,9 @@ impl Standing {
         match (&self.open, self.stage, self.active) {
             (Some(open), ..) if open.may_undo => vec!["pgteal resume", "pgteal undo"],
             (Some(_), ..) => vec!["pgteal resume"],
-            (None, Stage::Nothing, _) => vec!["pgteal plan", "pgteal up"],
+            // The configuration's blue is retired: the next deployment needs one of its own.
+            (None, Stage::Nothing, Side::Green) => vec!["pgteal --config next.toml init"],
+            (None, Stage::Nothing, Side::Blue) => vec!["pgteal plan", "pgteal up"],
             (None, Stage::InStep, _) => vec!["pgteal switch", "pgteal verify", "pgteal undo"],
             (None, _, Side::Green) => vec!["pgteal verify", "pgteal finish", "pgteal back"],
             (None, _, Side::Blue) => vec!["pgteal switch", "pgteal verify", "pgteal finish"],
@@ -220,6 +242,7 @@ mod tests {
             fate: *fate,
             state: String::new(),
             may_undo: fate.is_open() && *kind == "up",
+            passed: *kind != "up" && !matches!(fate, Fate::Unwound | Fate::Stopped),
             created_at: jiff::Timestamp::UNIX_EPOCH,
             last_at: jiff::Timestamp::UNIX_EPOCH,
         }
@@ -230,13 +253,18 @@ mod tests {
         use Fate::{Done, Open, Stopped, Stuck, Unwound};
         const A: &str = "aaaaaaaa";
         const B: &str = "bbbbbbbb";
-        let stories: [(&str, &[Brief]); 13] = [
+        let stories: [(&str, &[Brief]); 15] = [
             ("new", &[]),
             ("up killed", &[(A, "up", Open)]),
             ("up stopped", &[(A, "up", Stopped)]),
             ("up undone", &[(A, "up", Unwound)]),
             ("up", &[(A, "up", Done)]),
             ("switch unwound", &[(A, "up", Done), (A, "switch", Unwound)]),
+            ("switch stopped", &[(A, "up", Done), (A, "switch", Stopped)]),
+            (
+                "finish on blue",
+                &[(A, "up", Done), (A, "switch", Done), (A, "back", Done), (A, "finish", Done)],
+            ),
             ("switch stuck", &[(A, "up", Done), (A, "switch", Stuck)]),
             ("switch", &[(A, "up", Done), (A, "switch", Done)]),
             ("back", &[(A, "up", Done), (A, "switch", Done), (A, "back", Done)]),

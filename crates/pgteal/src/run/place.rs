@@ -69,23 +69,16 @@ fn parameters(config: &Config) -> BTreeMap<String, String> {
     config.green.parameters.iter().map(|(name, value)| (name.clone(), value.to_string())).collect()
 }
 
-/// The way that clients come, as the tool's role: by TCP where the proxy listens, else by its socket.
+/// Through the proxy by its socket, as the tool's role: the way the runbook's own probe takes.
 ///
 /// # Errors
 /// A socket path that is too long, or connection settings that cannot be used.
 pub fn as_client(loaded: &Loaded, env: &Env) -> Result<ConnInfo, Failure> {
-    let (host, port) = match loaded.config.proxy.listen.first() {
-        Some(address) if address.ip().is_unspecified() => ("127.0.0.1".to_owned(), address.port()),
-        Some(address) => (address.ip().to_string(), address.port()),
-        None => {
-            let (dir, port) = proxy_file::socket(loaded)?;
-            (dir.to_string_lossy().into_owned(), port)
-        }
-    };
+    let (dir, port) = proxy_file::socket(loaded)?;
     let blue = sides::blue(loaded, env)?;
     // The password file has a line for blue's address, not for the proxy's.
     let password = blue.password_for(blue.database());
-    let client = blue.with_address(host, port);
+    let client = blue.with_address(dir.to_string_lossy(), port);
     Ok(match password {
         Some(password) => client.with_password(password),
         None => client,
@@ -98,9 +91,8 @@ pub fn as_client(loaded: &Loaded, env: &Env) -> Result<ConnInfo, Failure> {
 /// A socket path that is too long, or connection settings that cannot be used.
 pub fn router(loaded: &Loaded, env: &Env, run: &str) -> Result<Arc<dyn Router>, Failure> {
     let (dir, port) = proxy_file::socket(loaded)?;
-    let client = as_client(loaded, env)?;
-    let user = client.user().to_owned();
-    Ok(Arc::new(ProxyRouter::new("proxy", (&dir.to_string_lossy(), port), &user, run, Some(client))))
+    let user = sides::blue(loaded, env)?.user().to_owned();
+    Ok(Arc::new(ProxyRouter::new("proxy", (&dir.to_string_lossy(), port), &user, run)))
 }
 
 /// The limits of a run.
