@@ -191,6 +191,56 @@ async fn under_load_equal_is_equal_and_a_falsified_row_is_named() {
     }
 }
 
+/// Makes the follower late by design: between two calls a lock on green keeps changes of `hot` from being applied, and
+/// row 9 changes on blue after each call, or before and after it.
+struct Scripted<'a> {
+    marker: Marker<'a>,
+    lock: tokio_postgres::Client,
+    also_before: bool,
+}
+
+impl Scripted<'_> {
+    async fn change(&self) {
+        self.marker.0.clusters.0.sql_in("app", "update hot set n = n + 1 where id = 9").await.unwrap();
+    }
+
+    async fn script(&self, database: &str) -> Result<()> {
+        if self.also_before {
+            self.change().await;
+        }
+        self.lock.batch_execute("rollback").await.unwrap();
+        self.marker.reach(database).await?;
+        self.lock.batch_execute("begin; lock table hot in share row exclusive mode").await.unwrap();
+        self.change().await;
+        Ok(())
+    }
+}
+
+impl SyncPoint for Scripted<'_> {
+    fn reach<'a, 'b, 'c>(&'a self, database: &'b str) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'c>>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        Box::pin(self.script(database))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_follower_is_waited_for_and_an_ever_busy_row_is_unsettled() {
+    let two = two().await;
+    replicate(&two).await;
+    for (also_before, expected) in [(false, Outcome::Matched), (true, Outcome::Unsettled { rows: Some(1) })] {
+        let lock = two.clusters.1.connect("app").await.unwrap();
+        let sync = Scripted { marker: Marker(&two), lock, also_before };
+        let effort = Effort { jobs: 1, attempts: 4, ..Effort::LIVE };
+        let report = verify(&two.blue, &two.green, &names(), &sync, &effort, &silent).await.unwrap();
+        assert_eq!(*find(&report, "hot"), expected);
+        assert_eq!(report.mismatched().count(), 0);
+    }
+}
+
 /// What never waits for the follower: the proof that waiting is needed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_wait_a_late_follower_looks_false() {
