@@ -184,7 +184,7 @@ impl Default for Limits {
             client_login_ms: 60_000,
             upstream_login_ms: 10_000,
             warm_concurrency: 8,
-            buffer_bytes: 32 * 1024,
+            buffer_bytes: 16 * 1024,
             prepared_bytes: 4 * 1024 * 1024,
             observe_ms: 5_000,
             hold_limit_max_ms: 120_000,

@@ -205,10 +205,11 @@ pub(crate) fn refresh_stale(shared: &Shared) {
 
 /// Serves connections until told to stop, then until the last session has ended.
 async fn accept_tcp(shared: Arc<Shared>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+    let most = most_connections(&shared);
     let mut sessions = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = listener.accept(), if sessions.len() < most => match accepted {
                 Ok((stream, peer)) => {
                     let _ = stream.set_nodelay(true);
                     let shared = Arc::clone(&shared);
@@ -226,10 +227,11 @@ async fn accept_tcp(shared: Arc<Shared>, listener: TcpListener, mut stop: watch:
 
 /// As [`accept_tcp`]; `us` is the proxy's own operating-system user.
 async fn accept_unix(shared: Arc<Shared>, listener: UnixListener, us: u32, mut stop: watch::Receiver<bool>) {
+    let most = most_connections(&shared);
     let mut sessions = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = listener.accept(), if sessions.len() < most => match accepted {
                 Ok((stream, _)) => {
                     let uid = stream.peer_cred().map(|cred| cred.uid()).ok();
                     let is_us = uid == Some(us) || uid == Some(0);
@@ -244,6 +246,12 @@ async fn accept_unix(shared: Arc<Shared>, listener: UnixListener, us: u32, mut s
     }
     drop(listener);
     while sessions.join_next().await.is_some() {}
+}
+
+/// Connections that one listener serves at once: those of clients, some that are about to be refused with a reason, and
+/// the console. Further ones wait in the kernel's queue.
+fn most_connections(shared: &Shared) -> usize {
+    shared.config.limits.max_clients + 100
 }
 
 /// Out of descriptors, most likely: it passes when sessions end.

@@ -38,3 +38,23 @@ async fn an_idle_session_goes_to_the_other_side_with_all_it_has() {
     assert_eq!(value(&client, "execute q(41)").await, "42");
     assert_eq!(value(&client, "show work_mem").await, "4MB");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_that_is_broken_here_too_holds_nobody_back() {
+    let world = World::new("create table gone (id int); create table t (id int)").await;
+    let client = world.client().await;
+    let broken = client.prepare("select * from gone").await.unwrap();
+    let sound = client.prepare("select who()").await.unwrap();
+    world.blue.sql("drop table gone").await.unwrap();
+    world.green.sql("drop table gone").await.unwrap();
+    assert_eq!(world.switch("green", 1).await["moved"], "1");
+    assert_eq!(client.query_one(&sound, &[]).await.unwrap().get::<_, String>(0), "green");
+    assert!(client.query(&broken, &[]).await.is_err());
+    // One that only the other side refuses cannot be carried, and is named.
+    let only_here = client.prepare("select id from t").await.unwrap();
+    world.blue.sql("drop table t").await.unwrap();
+    let warm = world.command("WARM blue EPOCH 2").await;
+    assert_eq!((warm["warm"].as_str(), warm["failed"].as_str()), ("0", "1"), "{warm:?}");
+    assert!(warm["failed_reason"].ends_with("relation \"t\" does not exist"), "{warm:?}");
+    assert!(client.query(&only_here, &[]).await.unwrap().is_empty());
+}

@@ -38,7 +38,7 @@ use crate::upstream::{Params, Upstream};
 
 use holdings::Holdings;
 pub(crate) use open::{OpenError, open_first};
-use replay::State;
+use replay::{RefusedStatement, State};
 use walk::Walk;
 
 /// Whose session it is: everything needed to log in again somewhere else.
@@ -137,6 +137,8 @@ pub(crate) struct Session {
     pass: Pass,
     before: Option<Before>,
     second: Second,
+    /// Statements that the other side refused: is it the other side, or are they broken here as well?
+    doubtful: Vec<RefusedStatement>,
     /// The side to be ready for.
     target: Option<Side>,
     /// Somebody waits for the second upstream: no patience with staleness.
@@ -204,6 +206,7 @@ impl Session {
             pass,
             before: None,
             second: Second::None,
+            doubtful: Vec::new(),
             target,
             urgent: false,
             told: Params::default(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pgteal_wire::startup::StartupMessage;
 
 use super::Origin;
-use super::replay::{self, ReplayError, State};
+use super::replay::{self, RefusedStatement, ReplayError, State};
 use crate::auth::{self, UpstreamError};
 use crate::gate::Course;
 use crate::route::Side;
@@ -23,6 +23,9 @@ pub(crate) enum OpenError {
     Login(#[from] UpstreamError),
     #[error("{0}")]
     Replay(String),
+    /// Some prepared statements do not exist there.
+    #[error("{}", replay::first(.0))]
+    Statements(Vec<RefusedStatement>),
     /// Too many are being opened at once.
     #[error("no turn to open a connection within {0} ms")]
     NoTurn(u64),
@@ -122,6 +125,7 @@ fn finish(
 ) -> Result<(), OpenError> {
     match replayed {
         Ok(Ok(())) => Ok(()),
+        Ok(Err(ReplayError::Statements(refused))) => Err(OpenError::Statements(refused)),
         Ok(Err(error)) => Err(OpenError::Replay(error.to_string())),
         Err(_) => Err(OpenError::Replay(format!(
             "the session's state was not replayed within {} ms",

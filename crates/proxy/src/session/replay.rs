@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use bytes::BytesMut;
+use pgteal_wire::frame::HEADER_LEN;
 use pgteal_wire::message::frontend::{put_bind, put_execute, put_parse, put_query, put_sync};
 use pgteal_wire::message::tag::front;
 use pgteal_wire::message::{put, put_cstr};
@@ -64,13 +65,38 @@ pub(super) enum ReplayError {
     Talk(#[from] TalkError),
     #[error("{what}: {message}")]
     Refused { what: String, message: String },
+    /// Everything else is there; these statements are not.
+    #[error("{}", first(.0))]
+    Statements(Vec<RefusedStatement>),
+}
+
+/// A prepared statement that a server would not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RefusedStatement {
+    pub(super) name: Box<[u8]>,
+    message: String,
+}
+
+impl std::fmt::Display for RefusedStatement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "prepared statement {}: {}", String::from_utf8_lossy(&self.name), self.message)
+    }
+}
+
+pub(super) fn first(refused: &[RefusedStatement]) -> String {
+    refused.first().map(ToString::to_string).unwrap_or_default()
 }
 
 /// The pipeline: each unit ends with one `ReadyForQuery` and has a name for errors.
 #[derive(Default)]
 struct Pipeline {
     bytes: BytesMut,
-    units: Vec<String>,
+    units: Vec<Unit>,
+}
+
+enum Unit {
+    Named(String),
+    Statement(Box<[u8]>),
 }
 
 impl Pipeline {
@@ -83,18 +109,18 @@ impl Pipeline {
         put_bind(&mut self.bytes, b"", &[Some(name), Some(value)]);
         put_execute(&mut self.bytes);
         put_sync(&mut self.bytes);
-        self.units.push(format!("setting {}", String::from_utf8_lossy(name)));
+        self.units.push(Unit::Named(format!("setting {}", String::from_utf8_lossy(name))));
     }
 
     fn query(&mut self, what: String, sql: &[u8]) {
         put(&mut self.bytes, front::QUERY, |out| put_cstr(out, sql));
-        self.units.push(what);
+        self.units.push(Unit::Named(what));
     }
 
     fn statement(&mut self, name: &[u8], message: &[u8]) {
         self.bytes.extend_from_slice(message);
         put_sync(&mut self.bytes);
-        self.units.push(format!("prepared statement {}", String::from_utf8_lossy(name)));
+        self.units.push(Unit::Statement(name.into()));
     }
 
     fn close(&mut self, name: &[u8]) {
@@ -103,7 +129,7 @@ impl Pipeline {
             put_cstr(out, name);
         });
         put_sync(&mut self.bytes);
-        self.units.push("close".into());
+        self.units.push(Unit::Named("close".into()));
     }
 
     fn observed(&mut self, observed: &Observed) {
@@ -150,7 +176,7 @@ pub(super) async fn replay(
         && observed_differs
     {
         put_query(&mut pipeline.bytes, "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL");
-        pipeline.units.push("reset".into());
+        pipeline.units.push(Unit::Named("reset".into()));
         for (name, _) in &from.observed.prepared {
             let quoted = String::from_utf8_lossy(name).replace('"', "\"\"");
             pipeline.query("deallocate".into(), format!("DEALLOCATE \"{quoted}\"").as_bytes());
@@ -180,22 +206,29 @@ async fn run(upstream: &mut Upstream, pipeline: Pipeline) -> Result<(), ReplayEr
         return Ok(());
     }
     // Written in slices of whole units, each answered before the next, so that neither side can fill up on the other.
-    let mut refused = None;
+    let (mut refused, mut statements) = (None, Vec::new());
     let mut aside = BytesMut::new();
-    let mut names = pipeline.units.into_iter();
+    let mut units = pipeline.units.into_iter();
     let mut bytes = pipeline.bytes;
     while !bytes.is_empty() {
         let (slice, count) = next_slice(&mut bytes);
         upstream.stream.write_all(&slice).await.map_err(TalkError::from)?;
         upstream.stream.flush().await.map_err(TalkError::from)?;
-        for what in names.by_ref().take(count) {
-            let answer = upstream.read_unit(&mut aside).await?;
-            if let (None, Some(message)) = (&refused, answer.error) {
-                refused = Some(ReplayError::Refused { what, message });
+        for unit in units.by_ref().take(count) {
+            let Some(message) = upstream.read_unit(&mut aside).await?.error else { continue };
+            match unit {
+                Unit::Statement(name) => statements.push(RefusedStatement { name, message }),
+                Unit::Named(what) => {
+                    refused.get_or_insert(ReplayError::Refused { what, message });
+                }
             }
         }
     }
-    refused.map_or(Ok(()), Err)
+    match refused {
+        Some(refused) => Err(refused),
+        None if statements.is_empty() => Ok(()),
+        None => Err(ReplayError::Statements(statements)),
+    }
 }
 
 /// Splits off whole units, about 32 kB of them or one larger one; answers how many.
@@ -212,4 +245,35 @@ fn next_slice(bytes: &mut BytesMut) -> (BytesMut, usize) {
         }
     }
     (bytes.split_to(end), units)
+}
+
+/// Asks a server again for statements that another one refused. Answers those that this one takes.
+///
+/// # Errors
+/// When the connection is lost.
+pub(super) async fn taken_here(
+    upstream: &mut Upstream,
+    refused: &[(RefusedStatement, ParseMessage)],
+    aside: &mut BytesMut,
+) -> Result<Vec<RefusedStatement>, TalkError> {
+    const NAME: &[u8] = b"pgteal_asks_again";
+    let mut taken = Vec::new();
+    for (statement, message) in refused {
+        let mut pipeline = Pipeline::default();
+        put(&mut pipeline.bytes, front::PARSE, |out| {
+            put_cstr(out, NAME);
+            let body = message.get(HEADER_LEN..).unwrap_or_default();
+            let text = body.iter().position(|byte| *byte == 0).and_then(|end| body.get(end + 1..));
+            out.extend_from_slice(text.unwrap_or_default());
+        });
+        put_sync(&mut pipeline.bytes);
+        pipeline.close(NAME);
+        upstream.stream.write_all(&pipeline.bytes).await?;
+        upstream.stream.flush().await?;
+        if upstream.read_unit(aside).await?.error.is_none() {
+            taken.push(statement.clone());
+        }
+        upstream.read_unit(aside).await?;
+    }
+    Ok(taken)
 }

@@ -24,6 +24,9 @@ pub(super) struct Statements {
     known: HashMap<Box<[u8]>, ParseMessage>,
     /// Names whose text was too large to keep.
     too_large: HashSet<Box<[u8]>>,
+    /// Names of statements that no server takes any more: their tables are gone, say. To execute one is an error before
+    /// and after a move.
+    broken: HashSet<Box<[u8]>>,
     pending: VecDeque<Pending>,
     bytes: usize,
     /// Grows with every change.
@@ -108,6 +111,7 @@ impl Statements {
             Some(Pending::Parse(name, Some(text))) => {
                 self.bytes += text.len();
                 self.too_large.remove(&name);
+                self.broken.remove(&name);
                 if let Some(old) = self.known.insert(name, text) {
                     self.bytes -= old.len();
                 }
@@ -137,6 +141,7 @@ impl Statements {
 
     fn forget(&mut self, name: &[u8]) {
         self.too_large.remove(name);
+        self.broken.remove(name);
         if let Some(old) = self.known.remove(name) {
             self.bytes -= old.len();
         }
@@ -146,6 +151,7 @@ impl Statements {
     pub(super) fn clear(&mut self) {
         self.known.clear();
         self.too_large.clear();
+        self.broken.clear();
         self.bytes = 0;
         self.revision += 1;
     }
@@ -173,7 +179,19 @@ impl Statements {
 
     /// Everything that a new upstream must know, by name.
     pub(super) fn snapshot(&self) -> HashMap<Box<[u8]>, ParseMessage> {
-        self.known.clone()
+        let sound = self.known.iter().filter(|(name, _)| !self.broken.contains(*name));
+        sound.map(|(name, message)| (name.clone(), message.clone())).collect()
+    }
+
+    /// The Parse message of a statement.
+    pub(super) fn get(&self, name: &[u8]) -> Option<&ParseMessage> {
+        self.known.get(name)
+    }
+
+    /// No server takes this statement any more.
+    pub(super) fn is_broken(&mut self, name: Box<[u8]>) {
+        self.broken.insert(name);
+        self.revision += 1;
     }
 
     /// The unnamed statement, when this client may bind it in a later unit.

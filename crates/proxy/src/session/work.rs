@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::ending::End;
 use super::relay::Wake;
-use super::{OpenError, Second, Session, State, observe, open};
+use super::{OpenError, Second, Session, State, observe, open, replay};
 use crate::cancel;
 use crate::registry::{Command, TurnAnswer, WarmAnswer, WarmState};
 use crate::route::Side;
@@ -38,6 +38,7 @@ impl Session {
             || (self.before.is_some() || self.shared.gate.is_closed());
         match &self.second {
             Second::Opening { .. } | Second::Failed(_) => false,
+            Second::None if !self.doubtful.is_empty() => true,
             Second::None | Second::Ready { .. } if !self.holdings.is_current() => impatient,
             _ if self.holdings.is_pinned() => false,
             Second::None => true,
@@ -50,8 +51,14 @@ impl Session {
         if !self.holdings.is_current() {
             self.look().await?;
         }
+        if !self.doubtful.is_empty() {
+            self.ask_again().await?;
+        }
         let Some(side) = self.target else { return Ok(()) };
-        if self.holdings.is_current() && !self.holdings.is_pinned() {
+        if self.holdings.is_current()
+            && !self.holdings.is_pinned()
+            && !matches!(self.second, Second::Failed(_))
+        {
             self.prepare(side);
         }
         self.publish();
@@ -116,6 +123,38 @@ impl Session {
         let (observed, listed) = observe::read(rows.collect(), self.origin.user(), plain);
         self.holdings.observe(observed, &listed);
         Ok(())
+    }
+
+    /// Asks the session's own server for the statements that the other one refused. What it refuses as well is broken, and
+    /// its absence over there changes nothing; what it takes cannot be carried.
+    async fn ask_again(&mut self) -> Result<(), End> {
+        let doubtful = std::mem::take(&mut self.doubtful).into_iter();
+        let known: Vec<_> = doubtful
+            .filter_map(|refused| {
+                self.holdings.statements.get(&refused.name).cloned().map(|text| (refused, text))
+            })
+            .collect();
+        let mut aside = BytesMut::new();
+        let Some(upstream) = &mut self.upstream else { return Ok(()) };
+        let limit = self.shared.config.limits.observe();
+        let asked = tokio::time::timeout(limit, replay::taken_here(upstream, &known, &mut aside)).await;
+        if !aside.is_empty() {
+            self.tell_client(&aside).await?;
+        }
+        self.take_early();
+        match asked {
+            Ok(Ok(taken)) => {
+                if let Some(one) = taken.first() {
+                    self.second = Second::Failed(one.to_string());
+                }
+                for (refused, _) in known.into_iter().filter(|(refused, _)| !taken.contains(refused)) {
+                    self.holdings.statements.is_broken(refused.name);
+                }
+                Ok(())
+            }
+            Ok(Err(_)) => Err(End::ServerGone(None)),
+            Err(_) => Err(End::Bounded("its server did not answer a question about its statements")),
+        }
     }
 
     /// Puts whole messages of our own, or of the server outside any unit, on the way to the client.
@@ -319,6 +358,7 @@ impl Session {
                 Stats::count(&self.shared.stats.upstream_lost);
                 return Err(End::NoUpstream(error));
             }
+            Err(OpenError::Statements(refused)) => self.doubtful = refused,
             Err(error) => self.second = Second::Failed(error.to_string()),
         }
         self.publish();
