@@ -24,6 +24,7 @@ pub fn runbook(direction: Direction) -> Result<Registry<World>, RegistryError> {
         Arc::new(steps::make_way_back::MakeWayBack(d)),
         Arc::new(steps::advance_sequences::AdvanceSequences(d)),
         Arc::new(steps::warm_sessions::WarmSessions(d)),
+        Arc::new(steps::warm_servers::WarmServers(d)),
         Arc::new(steps::await_calm::AwaitCalm(d)),
         // The cutover: under the deadline.
         Arc::new(steps::hold_clients::HoldClients(d)),

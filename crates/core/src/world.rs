@@ -116,6 +116,8 @@ pub struct World {
     settled: Mutex<HashSet<String>>,
     /// Whether this process has waited for a calm moment in vain. Also a hint: without it the wait is done again.
     waited: AtomicBool,
+    /// Whether this process went through the cutover's work on both servers ahead. Also a hint.
+    warm: AtomicBool,
 }
 
 impl fmt::Debug for World {
@@ -149,6 +151,7 @@ impl World {
             carriers: Mutex::default(),
             settled: Mutex::default(),
             waited: AtomicBool::new(false),
+            warm: AtomicBool::new(false),
         }
     }
 
@@ -262,6 +265,16 @@ impl World {
     /// Whether [`World::note_waited_for_calm`] was called in this process.
     pub(crate) fn waited_for_calm(&self) -> bool {
         self.waited.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the sessions of both servers have done once what the cutover will ask of them.
+    pub(crate) fn note_servers_warm(&self) {
+        self.warm.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`World::note_servers_warm`] was called in this process.
+    pub(crate) fn servers_are_warm(&self) -> bool {
+        self.warm.load(Ordering::Relaxed)
     }
 
     /// What [`World::note_flushed`] was last told, in this process.

@@ -128,8 +128,12 @@ impl Fence {
     /// Raises the fence in one transaction and one round trip. Refused if `epoch` is lower than one seen here. Then the
     /// [`lockers`] must be waited for: until they are gone, writes may still commit.
     pub async fn raise(&self, s: &Session, epoch: i64) -> Result<()> {
+        s.batch("raising the fence", &self.raising(s, epoch)).await
+    }
+
+    fn raising(&self, s: &Session, epoch: i64) -> String {
         // What the database had before is remembered once, by the first raise.
-        let sql = format!(
+        format!(
             "SELECT pgteal.put_state('fence', jsonb_build_object('raised', true, 'at', clock_timestamp(), 'former',
                  CASE WHEN (SELECT (value->>'raised')::bool FROM pgteal.state WHERE key = 'fence')
                    THEN (SELECT value->'former' FROM pgteal.state WHERE key = 'fence')
@@ -144,15 +148,18 @@ impl Fence {
             body = self.refusing("fence", "trigger", "RETURN NULL", MESSAGE),
             trigger = ident(&names::ddl_trigger(&self.deployment)),
             database = ident(s.database()),
-        );
-        s.batch("raising the fence", &sql).await
+        )
     }
 
     /// Lowers the fence in one transaction and one round trip, and puts back the read-only default the database had.
     /// Open sessions can write from their next statement on; sessions that were opened under the fence stay read-only by
     /// default unless they say otherwise.
     pub async fn lower(&self, s: &Session, epoch: i64) -> Result<()> {
-        let sql = format!(
+        s.batch("lowering the fence", &self.lowering(s, epoch)).await
+    }
+
+    fn lowering(&self, s: &Session, epoch: i64) -> String {
+        format!(
             "DO $pgteal$
              DECLARE former text := (SELECT value->>'former' FROM pgteal.state WHERE key = 'fence'
                  AND (value->>'raised')::bool);
@@ -170,8 +177,18 @@ impl Fence {
             deployment = literal(&self.deployment),
             trigger = ident(&names::ddl_trigger(&self.deployment)),
             database = ident(s.database()),
-        );
-        s.batch("lowering the fence", &sql).await
+        )
+    }
+
+    /// Goes through [`Fence::raise`] and takes it back before anybody else can see it, so that the session's caches know
+    /// the way. Refused if `epoch` is lower than one seen here.
+    pub async fn rehearse_raise(&self, s: &Session, epoch: i64) -> Result<()> {
+        rehearse(s, "rehearsing to raise the fence", &self.raising(s, epoch)).await
+    }
+
+    /// As [`Fence::rehearse_raise`], for [`Fence::lower`].
+    pub async fn rehearse_lower(&self, s: &Session, epoch: i64) -> Result<()> {
+        rehearse(s, "rehearsing to lower the fence", &self.lowering(s, epoch)).await
     }
 
     /// Looks at every layer, and at the epoch of the last raise or lower.
@@ -258,4 +275,14 @@ impl Fence {
         );
         s.batch(doing, &sql).await
     }
+}
+
+/// One message, so that nobody else's call on a shared session falls into the transaction.
+async fn rehearse(s: &Session, doing: &str, sql: &str) -> Result<()> {
+    let rehearsed = s.batch(doing, &format!("BEGIN; {sql}; ROLLBACK")).await;
+    if rehearsed.is_err() {
+        // The server skips the rest of a message that failed: the transaction is still open.
+        s.batch(doing, "ROLLBACK").await?;
+    }
+    rehearsed
 }

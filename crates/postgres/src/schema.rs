@@ -42,7 +42,7 @@ const OBJECTS: &str = "
 pub async fn owner(s: &Session) -> Result<Option<String>> {
     let doing = "looking at schema pgteal";
     let sql = "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'pgteal'";
-    let Some(row) = s.query_opt(doing, sql, &[]).await? else { return Ok(None) };
+    let Some(row) = s.query_opt(doing, &s.prepared(doing, sql).await?, &[]).await? else { return Ok(None) };
     let comment: Option<String> = row.get(0)?;
     match comment.as_deref().and_then(names::deployment_of_comment) {
         Some(deployment) => Ok(Some(deployment.to_owned())),

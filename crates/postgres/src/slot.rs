@@ -71,6 +71,15 @@ pub async fn find(s: &Session, name: &str) -> Result<Option<Slot>> {
     Ok(list(s).await?.into_iter().find(|slot| slot.name == name))
 }
 
+/// The position that a slot's consumer confirmed; `None` without such a slot, or while it is still being made. One round
+/// trip: it is asked in the pause.
+pub async fn confirmed(s: &Session, name: &str) -> Result<Option<Lsn>> {
+    let doing = format!("looking at replication slot {name}");
+    let sql = "SELECT confirmed_flush_lsn FROM pg_get_replication_slots() WHERE slot_name = $1";
+    let row = s.query_opt(&doing, &s.prepared(&doing, sql).await?, &[&name]).await?;
+    row.map_or(Ok(None), |row| row.get(0))
+}
+
 /// The slots that belong to a deployment, by their names.
 pub async fn of_deployment(s: &Session, deployment: &str) -> Result<Vec<Slot>> {
     let mut all = list(s).await?;

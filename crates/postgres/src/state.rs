@@ -31,7 +31,8 @@ pub async fn put(s: &Session, key: &str, value: &Value, epoch: i64, deployment: 
 /// One value.
 pub async fn get(s: &Session, key: &str) -> Result<Option<Entry>> {
     let sql = "SELECT key, value, epoch, deployment FROM pgteal.state WHERE key = $1";
-    let row = s.query_opt(&format!("recalling {key}"), sql, &[&key]).await?;
+    let doing = format!("recalling {key}");
+    let row = s.query_opt(&doing, &s.prepared(&doing, sql).await?, &[&key]).await?;
     row.map(|r| Ok(Entry { key: r.get(0)?, value: r.get(1)?, epoch: r.get(2)?, deployment: r.get(3)? }))
         .transpose()
 }

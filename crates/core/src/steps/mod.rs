@@ -70,8 +70,8 @@ pub(crate) async fn way_back_stands(world: &World, direction: Direction) -> Resu
     world
         .all(direction.to, |session, database| async move {
             let Some(flushed) = world.flushed(database) else { return Ok(false) };
-            let found = slot::find(&session, &world.stream(opposite, database)).await?;
-            Ok(found.and_then(|slot| slot.confirmed_flush_lsn).is_some_and(|lsn| lsn >= flushed))
+            let confirmed = slot::confirmed(&session, &world.stream(opposite, database)).await?;
+            Ok(confirmed.is_some_and(|lsn| lsn >= flushed))
         })
         .await
 }

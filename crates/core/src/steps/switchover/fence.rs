@@ -47,9 +47,13 @@ impl Step<World> for Fence {
             .each(side, |session, database| {
                 let fence = &fence;
                 async move {
-                    fence.raise(&session, epoch).await?;
-                    // Once, right after the raise: taken again it would count strangers that try and are refused.
-                    let before = lockers(&session).await?;
+                    // Sent together, the raise first: the lockers are those of the instant right after it. Taken later
+                    // they would count strangers that try and are refused.
+                    let ((), before, refused) = futures::try_join!(
+                        fence.raise(&session, epoch),
+                        lockers(&session),
+                        fence.probe(&session),
+                    )?;
                     match wait_lockers(&session, &before, budget).await {
                         Err(Error::NotReached { .. }) if terminate => {
                             terminate_lockers(&session, &before).await?;
@@ -57,7 +61,6 @@ impl Step<World> for Fence {
                         }
                         other => other?,
                     }
-                    let refused = fence.probe(&session).await?;
                     if !refused {
                         return Err(session.unexpected("probing the fence", "a write was not refused"));
                     }

@@ -16,4 +16,5 @@ pub mod reach_marker;
 pub mod release;
 pub mod repoint;
 pub mod reverse_ready;
+pub mod warm_servers;
 pub mod warm_sessions;

@@ -1,0 +1,99 @@
+//! Goes once through everything that the cutover will ask of both servers, while nobody waits for it: the first time a
+//! session does something it prepares the statement and loads catalogues, and a slot that stands far back has much to
+//! read. What is done here is done again in the pause, and counts only there.
+
+use async_trait::async_trait;
+use pgteal_postgres::fence::lockers;
+use pgteal_postgres::{Error, Session, marker, slot, wal};
+use pgteal_saga::{Cx, Observation, Step, StepError, StepKind};
+
+use crate::carry::{CarryError, triggers};
+use crate::deployment::{DatabaseKey, Direction};
+use crate::failure;
+use crate::world::World;
+
+/// See the module.
+#[derive(Debug)]
+pub struct WarmServers(pub Direction);
+
+impl WarmServers {
+    /// What the side that clients leave will be asked. Its fence is raised and taken back in one transaction.
+    async fn leaving(&self, world: &World, epoch: i64) -> Result<(), StepError> {
+        let fence = world.fence(self.0.from);
+        world
+            .each(self.0.from, |session, _| {
+                let fence = &fence;
+                async move {
+                    fence.rehearse_raise(&session, epoch).await?;
+                    lockers(&session).await?;
+                    fence.probe(&session).await?;
+                    wal::insert_lsn(&session).await?;
+                    fence.is_raised(&session).await?;
+                    marker::written_after_fence(&session).await.map(drop)
+                }
+            })
+            .await
+            .map(drop)
+    }
+
+    /// What the side that clients go to will be asked.
+    async fn taking_over(&self, world: &World, epoch: i64) -> Result<(), StepError> {
+        let fence = world.fence(self.0.to);
+        world
+            .each(self.0.to, |session, database| {
+                let fence = &fence;
+                async move {
+                    fence.rehearse_lower(&session, epoch).await?;
+                    marker::read(&session).await?;
+                    fence.is_lowered(&session).await?;
+                    self.bring_forward(world, &session, database).await
+                }
+            })
+            .await?;
+        let awake = |database| async move {
+            triggers::silenced(&world.session(self.0.to, database).await?).await.map(drop)
+        };
+        let all = futures::future::try_join_all(world.databases.iter().map(awake)).await;
+        all.map(drop).map_err(|error: CarryError| failure::carry(&error))
+    }
+
+    /// Everything before this moment came by the stream and is not sent back: the slot of the way back is moved past it.
+    async fn bring_forward(
+        &self,
+        world: &World,
+        session: &Session,
+        database: &DatabaseKey,
+    ) -> Result<(), Error> {
+        let name = world.stream(self.0.opposite(), database);
+        wal::flush(session).await?;
+        slot::advance_to_now(session, &name).await?;
+        slot::confirmed(session, &name).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Step<World> for WarmServers {
+    fn id(&self) -> &'static str {
+        "warm-servers"
+    }
+
+    fn title(&self) -> &'static str {
+        "warm the servers"
+    }
+
+    // Nothing is left of it but what the servers remember of having been asked.
+    fn kind(&self) -> StepKind {
+        StepKind::Transient
+    }
+
+    async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
+        Ok(if world.servers_are_warm() { Observation::Done } else { Observation::NotDone })
+    }
+
+    async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
+        let epoch = cx.epoch().0.cast_signed();
+        futures::try_join!(self.leaving(world, epoch), self.taking_over(world, epoch))?;
+        world.note_servers_warm();
+        Ok(())
+    }
+}
