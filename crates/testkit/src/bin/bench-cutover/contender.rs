@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use crate::arena::Arena;
 use crate::best::Best;
 use crate::careful::Careful;
+use crate::pgteal::Pgteal;
 
 /// Where the load's clients connect, in libpq's words, without a database.
 #[derive(Debug, Clone)]
@@ -36,12 +37,13 @@ pub(crate) trait Contender {
 }
 
 /// In the order they take turns.
-pub(crate) const NAMES: [&str; 2] = ["careful", "best"];
+pub(crate) const NAMES: [&str; 3] = ["careful", "best", "pgteal"];
 
 pub(crate) fn make(name: &str) -> Result<Box<dyn Contender>> {
     match name {
         "careful" => Ok(Box::new(Careful::default())),
         "best" => Ok(Box::new(Best::default())),
+        "pgteal" => Ok(Box::new(Pgteal::default())),
         _ => bail!("no contender {name}"),
     }
 }

@@ -13,6 +13,7 @@ mod case;
 mod contender;
 mod load;
 mod pgbouncer;
+mod pgteal;
 mod round;
 mod summary;
 
