@@ -2,9 +2,12 @@
 //! the runbooks driven over a journal in memory. Shared by the tests whose names begin with `runbook_`.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod moments;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use moments::Moments;
 use pgteal_core::carry::Dump;
 use pgteal_core::deployment::{DatabaseKey, Direction, Side};
 use pgteal_core::progress::silent;
@@ -16,16 +19,16 @@ use pgteal_ledger::{Oracle, Record, Verdict, Workload, WorkloadConfig};
 use pgteal_postgres::{ConnInfo, Password, Server};
 use pgteal_proxy::Proxy;
 use pgteal_routers::proxy::ProxyRouter;
-use pgteal_saga::driver::{Driver, Outcome, Setup};
-use pgteal_saga::{DeploymentId, Event, Journal, MemoryJournal, Plan, Registry, RunId};
-use pgteal_testkit::{Cluster, Link, PortLease, Scratch};
+use pgteal_saga::driver::Outcome;
+use pgteal_saga::{DeploymentId, Event, Journal, MemoryJournal, Plan, Registry};
+use pgteal_testkit::{Cluster, ClusterBuilder, Link, PortLease, Scratch};
 
 /// One deployment.
 pub struct Rig {
-    pub blue: Cluster,
-    pub green: Cluster,
+    pub blue: Arc<Cluster>,
+    pub green: Arc<Cluster>,
     /// Between green's workers and blue, and the other way round.
-    pub links: (Link, Link),
+    pub links: Arc<(Link, Link)>,
     pub proxy: Option<Proxy>,
     pub port: PortLease,
     pub id: DeploymentId,
@@ -42,14 +45,19 @@ const ROLES: &str =
 impl Rig {
     /// Two clusters of these majors, a shop of `rows` rows and a billing database on blue, the proxy in front.
     pub async fn new(from: u16, to: u16, rows: u64) -> Self {
-        let builder = |major, name: &str| {
-            Cluster::builder(major)
+        Self::of(Cluster::builder(from), Cluster::builder(to), rows).await
+    }
+
+    /// [`Rig::new`] with clusters of one's own.
+    pub async fn of(blue: ClusterBuilder, green: ClusterBuilder, rows: u64) -> Self {
+        let prepared = |builder: ClusterBuilder, name: &str| {
+            builder
                 .name(name)
                 .set("wal_retrieve_retry_interval", "100ms")
                 .hba("host all app 127.0.0.1/32 scram-sha-256")
         };
-        let (blue, green) = tokio::join!(builder(from, "blue").start(), builder(to, "green").start());
-        let (blue, green) = (blue.unwrap(), green.unwrap());
+        let (blue, green) = tokio::join!(prepared(blue, "blue").start(), prepared(green, "green").start());
+        let (blue, green) = (Arc::new(blue.unwrap()), Arc::new(green.unwrap()));
         blue.sql(ROLES).await.unwrap();
         green.sql("CREATE ROLE pgteal SUPERUSER LOGIN PASSWORD 'green'").await.unwrap();
         for name in ["shop", "billing"] {
@@ -58,6 +66,7 @@ impl Rig {
         pgteal_ledger::create_shop(&owner(&blue, "shop").await, rows).await.unwrap();
         pgteal_ledger::create_billing(&owner(&blue, "billing").await, rows.min(1000)).await.unwrap();
         let links = (Link::to_port(blue.port()).await.unwrap(), Link::to_port(green.port()).await.unwrap());
+        let links = Arc::new(links);
         let databases = ["billing", "postgres", "shop"].into_iter().enumerate();
         let mut rig = Self {
             blue,
@@ -79,6 +88,10 @@ impl Rig {
 
     /// Starts the proxy, or another one after the first was dropped; it finds its route in the state file.
     pub async fn start_proxy(&mut self) {
+        self.proxy = Some(Proxy::start(self.proxy_config()).await.unwrap());
+    }
+
+    pub fn proxy_config(&self) -> pgteal_proxy::Config {
         let dir = self.scratch.path().display().to_string();
         let text = format!(
             "listen = ['127.0.0.1:{port}']\nunix_dir = '{dir}'\nunix_port = {port}\nstate_file = '{dir}/route'\n\
@@ -87,8 +100,7 @@ impl Rig {
             blue = self.blue.port(),
             green = self.green.port(),
         );
-        let config = toml::from_str(&text).unwrap();
-        self.proxy = Some(Proxy::start(config).await.unwrap());
+        toml::from_str(&text).unwrap()
     }
 
     fn info(&self, cluster: &Cluster) -> ConnInfo {
@@ -105,6 +117,12 @@ impl Rig {
             .unwrap()
     }
 
+    /// The proxy's console, as a run drives it.
+    pub fn router(&self) -> Arc<dyn Router> {
+        let socket = self.scratch.path().display().to_string();
+        Arc::new(ProxyRouter::new("proxy", (&socket, self.port.port()), "root", "test"))
+    }
+
     /// What the steps act on; made anew for each run, as each command of the product does.
     pub fn world(&self) -> World {
         let provider: Arc<dyn Provider> = Arc::new(self.provider());
@@ -117,9 +135,6 @@ impl Rig {
             },
             replication: Self::through(link),
         };
-        let socket = self.scratch.path().display().to_string();
-        let router: Arc<dyn Router> =
-            Arc::new(ProxyRouter::new("proxy", (&socket, self.port.port()), "root", "test"));
         World::new(
             self.id.clone(),
             self.databases.clone(),
@@ -127,7 +142,7 @@ impl Rig {
                 cluster(Side::Blue, &self.blue, &self.links.0),
                 cluster(Side::Green, &self.green, &self.links.1),
             ),
-            vec![router],
+            vec![self.router()],
             (provider, dump),
             self.settings.clone(),
         )
@@ -135,18 +150,12 @@ impl Rig {
 
     /// Drives a plan from its beginning to where it rests.
     pub async fn drive(&self, registry: Registry<World>, plan: Plan) -> (Outcome, Vec<Event>) {
-        let lease = self.journal.acquire(&self.id, "test", jiff::Timestamp::now()).await.unwrap();
-        let run = RunId::generate(plan.kind()).unwrap();
-        let journal: Arc<dyn Journal> = self.journal.clone();
-        let setup = Setup::new(Arc::new(registry), journal, Arc::new(self.world()));
-        let outcome = Driver::create(setup, run.clone(), plan, &lease).await.unwrap().run().await.unwrap();
-        let events = self.journal.load(&run).await.unwrap();
+        let (run, ended) = self.drive_through(registry, plan, Moments::new()).await;
+        let outcome = ended.unwrap();
         if outcome != Outcome::Done {
-            for event in &events {
-                eprintln!("{:>10.3} {:?}", event.mono_ns as f64 / 1e6, event.body);
-            }
+            self.tell(&run).await;
         }
-        (outcome, events)
+        (outcome, self.journal.load(&run).await.unwrap())
     }
 
     pub async fn up(&self) -> Outcome {
@@ -169,10 +178,26 @@ impl Rig {
 
     /// Clients through the proxy.
     pub async fn workload(&self, rate: f64) -> Workload {
-        let to = |db| format!("host=127.0.0.1 port={} user=app password=app dbname={db}", self.port.port());
+        self.workload_from(rate, 0).await
+    }
+
+    /// A further workload, whose sessions begin with the number `first`.
+    pub async fn workload_from(&self, rate: f64, first: u32) -> Workload {
+        Self::clients(self.port.port(), rate, first).await
+    }
+
+    /// Clients that go to blue itself, past the proxy; their sessions have numbers of their own.
+    pub async fn direct_workload(&self, rate: f64) -> Workload {
+        Self::clients(self.blue.port(), rate, 100).await
+    }
+
+    async fn clients(port: u16, rate: f64, first: u32) -> Workload {
+        let to = |db| format!("host=127.0.0.1 port={port} user=app password=app dbname={db}");
         let mut config = WorkloadConfig::new(&to("shop")).unwrap().with_billing(&to("billing"), 2).unwrap();
         config.sessions = 8;
+        config.first_session = first;
         config.rate = Some(rate);
+        config.transaction_limit = Duration::from_secs(20);
         Workload::start(config).await.unwrap()
     }
 
