@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -211,7 +212,7 @@ async fn accept_tcp(shared: Arc<Shared>, listener: TcpListener, mut stop: watch:
         tokio::select! {
             accepted = listener.accept(), if sessions.len() < most => match accepted {
                 Ok((stream, peer)) => {
-                    let _ = stream.set_nodelay(true);
+                    keep_alive(&stream);
                     let shared = Arc::clone(&shared);
                     sessions.spawn(login::serve(shared, Stream::Tcp(stream), peer.to_string(), false));
                 }
@@ -246,6 +247,16 @@ async fn accept_unix(shared: Arc<Shared>, listener: UnixListener, us: u32, mut s
     }
     drop(listener);
     while sessions.join_next().await.is_some() {}
+}
+
+/// Messages leave at once, and a client whose machine vanished is noticed within two minutes or so.
+fn keep_alive(stream: &TcpStream) {
+    let probes =
+        TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
+    let set = stream.set_nodelay(true).and_then(|()| SockRef::from(stream).set_tcp_keepalive(&probes));
+    if let Err(error) = set {
+        tracing::debug!(%error, "a client's socket options");
+    }
 }
 
 /// Connections that one listener serves at once: those of clients, some that are about to be refused with a reason, and

@@ -13,7 +13,16 @@ use world::{World, value};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_way_to_talk() {
-    let world = World::new("create table t (id int primary key, v text)").await;
+    every_way("").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_way_to_talk_through_the_smallest_buffers() {
+    every_way("[limits]\nbuffer_bytes = 4096\nprepared_bytes = 4096\n").await;
+}
+
+async fn every_way(limits: &str) {
+    let world = World::with("create table t (id int primary key, v text)", limits).await;
     simple_and_errors(&world).await;
     pipelined(&world).await;
     copy_both_ways(&world).await;

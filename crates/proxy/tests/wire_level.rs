@@ -206,3 +206,61 @@ async fn bytes_that_are_no_message_end_the_session_cleanly() {
     assert!(raw.next().await.is_none());
     assert_eq!(world.command("SHOW STATE").await["busy"], "0");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_come_byte_by_byte_are_the_same_messages() {
+    let world = World::new("").await;
+    let (mut raw, _) = Raw::connect(&world, ProtocolVersion::V3_0).await;
+    raw.stream.set_nodelay(true).unwrap();
+    let mut script = BytesMut::new();
+    put_parse(&mut script, b"one", b"select who()");
+    put_sync(&mut script);
+    put_bind::<&[u8]>(&mut script, b"one", &[]);
+    put_execute(&mut script);
+    put_sync(&mut script);
+    put_query(&mut script, "set work_mem = '7MB'");
+    for byte in script {
+        raw.stream.write_all(&[byte]).await.unwrap();
+        tokio::time::sleep(Duration::from_micros(200)).await;
+    }
+    for expected in ["1Z", "2DCZ", "CZ"] {
+        assert_eq!(tags(&raw.until(b'Z').await), expected);
+    }
+    // What the proxy understood of it is what it carries.
+    world.switch("green", 1).await;
+    raw.send(|out| {
+        put_bind::<&[u8]>(out, b"one", &[]);
+        put_execute(out);
+        put_sync(out);
+        put_query(out, "show work_mem");
+    })
+    .await;
+    assert_eq!(first_value(&raw.until(b'Z').await), "green");
+    assert_eq!(first_value(&raw.until(b'Z').await), "7MB");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_too_large_to_keep_is_named_and_ended() {
+    let world = World::with("", "[limits]\nprepared_bytes = 4096\n").await;
+    let (mut raw, _) = Raw::connect(&world, ProtocolVersion::V3_0).await;
+    let text = format!("select '{}'", "x".repeat(50_000));
+    let prepare = |out: &mut BytesMut| {
+        put_parse(out, b"huge", text.as_bytes());
+        put_sync(out);
+    };
+    raw.send(prepare).await;
+    assert_eq!(tags(&raw.until(b'Z').await), "1Z");
+    assert_eq!(world.command("WARM green EPOCH 1").await["pinned"], "1");
+    let session = world.command("SHOW SESSIONS").await;
+    assert_eq!(session["reason"], "a prepared statement too large to be kept (huge)");
+    raw.send(|out| put_query(out, "deallocate huge")).await;
+    raw.until(b'Z').await;
+    assert_eq!(world.command("WARM green EPOCH 1").await["warm"], "1", "closed, so it can move");
+    raw.send(prepare).await;
+    assert_eq!(tags(&raw.until(b'Z').await), "1Z");
+    world.command("HOLD EPOCH 1 LIMIT 9999").await;
+    world.command("SETTLE EPOCH 1 LIMIT 999").await;
+    assert_eq!(world.command("REPOINT green EPOCH 1").await["ended"], "1");
+    let (tag, body) = raw.until(b'E').await.pop().unwrap();
+    assert_eq!((tag, Fields::parse(&body).unwrap().sqlstate()), (b'E', "57P01"));
+}

@@ -30,6 +30,7 @@ use pgteal_wire::message::rows::put_empty_query;
 use pgteal_wire::message::tag::front;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::registry::WarmState;
 use crate::shared::Shared;
 use crate::stream::Stream;
 
@@ -169,7 +170,7 @@ struct Census {
     warm: usize,
     stale: usize,
     pinned: usize,
-    held: usize,
+    failed: usize,
     longest_us: u64,
 }
 
@@ -179,12 +180,12 @@ fn census(shared: &Shared) -> Census {
     for entry in shared.registry.all() {
         let stale = entry.stale.load(Relaxed);
         let details = entry.details();
-        let ready = details.warm == crate::registry::WarmState::Ready;
+        let ready = details.warm == WarmState::Ready;
         census.sessions += 1;
         census.warm += usize::from(ready && !stale);
         census.stale += usize::from(stale);
         census.pinned += usize::from(!details.pins.is_empty());
-        census.held += usize::from(entry.held.load(Relaxed));
+        census.failed += usize::from(matches!(details.warm, WarmState::Failed(_)));
         census.longest_us = census.longest_us.max(entry.inside_for(now).unwrap_or(0));
     }
     census
