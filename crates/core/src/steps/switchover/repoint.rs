@@ -84,7 +84,8 @@ impl Step<World> for Repoint {
         let direction = self.0;
         let epoch = cx.epoch().0;
         let bound = cx.within(SETTLE_BOUND);
-        let settled = async { world.routers(|router| router.settle(epoch, bound)).await };
+        // Looked at last: without a hold the routers refuse this too, and the lost hold is what is to be told.
+        let settled = async { Ok(world.routers(|router| router.settle(epoch, bound)).await) };
         let (settled, arrived, stands, (), ()) = futures::try_join!(
             settled,
             marker_has_arrived(world, direction),
@@ -100,6 +101,7 @@ impl Step<World> for Repoint {
             let what = "the slot of the way back does not stand past what was applied";
             return Err(StepError::refused(direction.to.as_str(), what).with_code(code::LOST_HOLD));
         }
+        let settled = settled?;
         cx.note("warm", settled.iter().map(|p| p.warm).sum::<u64>());
         match settled.into_iter().find(|p| p.failed > 0) {
             None => Ok(()),
