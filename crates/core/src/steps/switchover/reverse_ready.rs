@@ -1,8 +1,12 @@
 //! Moves the slot of the way back past everything that was applied, before any client writes there (I4): what came
 //! from the old side is not sent back to it, and what comes later is.
+//!
+//! A slot's new position is on the disk with the next checkpoint only (PostgreSQL docs, pg_replication_slot_advance): a
+//! server that dies before it finds the slot where it was made. So the subscription's origin is moved as well, and its
+//! worker asks for what comes after it.
 
 use async_trait::async_trait;
-use pgteal_postgres::slot;
+use pgteal_postgres::{Error, replication_origin, slot};
 use pgteal_saga::{Cx, Durability, Observation, Step, StepError, StepKind};
 
 use crate::deployment::Direction;
@@ -45,7 +49,14 @@ impl Step<World> for ReverseReady {
         let opposite = self.0.opposite();
         let lsns = world
             .each(self.0.to, |session, database| async move {
-                let lsn = slot::advance_to_now(&session, &world.stream(opposite, database)).await?;
+                let name = world.stream(opposite, database);
+                let origin = async {
+                    // Without it the step is not seen to be done, and the run unwinds.
+                    let Some(flushed) = world.flushed(database) else { return Ok::<_, Error>(()) };
+                    let subscriber = world.session(self.0.from, database).await?;
+                    replication_origin::advance(&subscriber, &name, flushed).await
+                };
+                let (lsn, ()) = futures::try_join!(slot::advance_to_now(&session, &name), origin)?;
                 Ok((database.name.clone(), lsn))
             })
             .await?;

@@ -4,7 +4,7 @@
 
 use async_trait::async_trait;
 use pgteal_postgres::fence::lockers;
-use pgteal_postgres::{Error, Session, marker, slot, wal};
+use pgteal_postgres::{Error, Session, marker, replication_origin, slot, wal};
 use pgteal_saga::{Cx, Observation, Step, StepError, StepKind};
 
 use crate::carry::{CarryError, triggers};
@@ -57,7 +57,8 @@ impl WarmServers {
         all.map(drop).map_err(|error: CarryError| failure::carry(&error))
     }
 
-    /// Everything before this moment came by the stream and is not sent back: the slot of the way back is moved past it.
+    /// Everything before this moment came by the stream and is not sent back: the slot of the way back is moved past it,
+    /// and so is its subscription's origin.
     async fn bring_forward(
         &self,
         world: &World,
@@ -66,7 +67,9 @@ impl WarmServers {
     ) -> Result<(), Error> {
         let name = world.stream(self.0.opposite(), database);
         wal::flush(session).await?;
-        slot::advance_to_now(session, &name).await?;
+        let lsn = slot::advance_to_now(session, &name).await?;
+        let subscriber = world.session(self.0.from, database).await?;
+        replication_origin::advance(&subscriber, &name, lsn).await?;
         slot::confirmed(session, &name).await.map(drop)
     }
 }
