@@ -51,10 +51,34 @@ pub(super) fn split(dump: &str) -> (String, Vec<Entry>) {
         entries.last_mut().map_or(&mut preamble, |e| &mut e.sql).push_str(line);
     }
     for entry in &mut entries {
-        entry.sql = trim_comments(&entry.sql).to_owned();
+        entry.sql = without_private_options(trim_comments(&entry.sql), &entry.kind);
     }
     entries.retain(|e| !e.sql.is_empty());
     (preamble, entries)
+}
+
+/// The column option that servers keep for themselves, on every column they make (seen since 15.20). A pg_dump that is
+/// older than the server writes it down like any other, and no server takes it from anybody.
+const PRIVATE_OPTION: &str = "pg_attver=";
+
+/// The statements of a relation without [`PRIVATE_OPTION`], which pg_dump writes as
+/// `ALTER TABLE ONLY public.t ALTER COLUMN c SET (pg_attver=1, n_distinct=5);` in a line of its own.
+fn without_private_options(sql: &str, kind: &str) -> String {
+    if !["TABLE", "FOREIGN TABLE", "MATERIALIZED VIEW", "VIEW"].contains(&kind)
+        || !sql.contains(PRIVATE_OPTION)
+    {
+        return sql.to_owned();
+    }
+    let clean = |line: &str| -> Option<String> {
+        let split = || {
+            let (head, options) = line.trim_end().strip_suffix(");")?.rsplit_once(" SET (")?;
+            (head.starts_with("ALTER ") && head.contains(" ALTER COLUMN ")).then_some((head, options))
+        };
+        let Some((head, options)) = split() else { return Some(line.to_owned()) };
+        let public: Vec<_> = options.split(", ").filter(|o| !o.starts_with(PRIVATE_OPTION)).collect();
+        (!public.is_empty()).then(|| format!("{head} SET ({});\n", public.join(", ")))
+    };
+    sql.split_inclusive('\n').filter_map(clean).collect::<String>().trim_end().to_owned()
 }
 
 /// Reads a header. Headers stand between two lines of two dashes. A function body could hold the same three lines; then
@@ -153,5 +177,18 @@ CREATE INDEX weird ON public.t USING btree (a);
         );
         assert_eq!((entries[1].name.as_str(), entries[1].kind.as_str()), ("weird; Type: x", "INDEX"));
         assert_eq!(entries[1].sql, "CREATE INDEX weird ON public.t USING btree (a);");
+    }
+
+    #[test]
+    fn options_that_servers_keep_for_themselves_are_left_out() {
+        let sql = "CREATE TABLE public.b (\n    x integer DEFAULT length('pg_attver=1')\n);
+ALTER TABLE ONLY public.b ALTER COLUMN x SET (pg_attver=22255448, n_distinct=5);
+ALTER TABLE ONLY public.b ALTER COLUMN y SET (n_distinct=-0.5);
+ALTER TABLE ONLY public.b ALTER COLUMN z SET (pg_attver=22255448);";
+        let expected = "CREATE TABLE public.b (\n    x integer DEFAULT length('pg_attver=1')\n);
+ALTER TABLE ONLY public.b ALTER COLUMN x SET (n_distinct=5);
+ALTER TABLE ONLY public.b ALTER COLUMN y SET (n_distinct=-0.5);";
+        assert_eq!(without_private_options(sql, "TABLE"), expected);
+        assert_eq!(without_private_options(sql, "FUNCTION"), sql);
     }
 }
