@@ -175,10 +175,50 @@ pub async fn drop(s: &Session, name: &str, bound: Duration) -> Result<()> {
     .await
 }
 
+/// The slots in the session's database that table copies into the cluster `subscriber` (its system identifier) have made:
+/// `pg_<subscription>_sync_<table>_<cluster>` (PostgreSQL's `ReplicationSlotNameForTablesync`). A subscription that is
+/// dropped while its publisher is out of reach leaves them behind.
+pub async fn of_table_copies(s: &Session, subscriber: u64) -> Result<Vec<Slot>> {
+    let mut all = list(s).await?;
+    all.retain(|slot| {
+        slot.database.as_deref() == Some(s.database()) && is_of_table_copy(&slot.name, subscriber)
+    });
+    Ok(all)
+}
+
+fn is_of_table_copy(name: &str, subscriber: u64) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let parts: Vec<&str> = name.split('_').collect();
+    match parts[..] {
+        ["pg", subscription, "sync", table, cluster] => {
+            is_number(subscription) && is_number(table) && cluster == subscriber.to_string()
+        }
+        _ => false,
+    }
+}
+
 /// Ends the process that reads a slot; it may come back at once if its subscription is enabled.
 pub async fn terminate_reader(s: &Session, name: &str) -> Result<bool> {
     let sql = "WITH reader AS MATERIALIZED (SELECT active_pid FROM pg_replication_slots
             WHERE slot_name = $1 AND active_pid IS NOT NULL)
         SELECT coalesce(bool_or(pg_terminate_backend(active_pid)), false) FROM reader";
     s.query_one(&format!("ending the reader of replication slot {name}"), sql, &[&name]).await?.get(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_of_table_copies_are_told_by_their_name_and_cluster() {
+        for (name, expected) in [
+            ("pg_16433_sync_16394_7654321012345678901", true),
+            ("pg_16433_sync_16394_7654321012345678902", false),
+            ("pg_16433_sync__7654321012345678901", false),
+            ("pg_x_sync_16394_7654321012345678901", false),
+            ("pgteal_abcd2345_fwd_0", false),
+        ] {
+            assert_eq!(is_of_table_copy(name, 7_654_321_012_345_678_901), expected, "{name}");
+        }
+    }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use pgteal_postgres::subscription::NewSubscription;
-use pgteal_postgres::{Error, Purpose, publication, slot, subscription};
+use pgteal_postgres::{Error, Purpose, publication, slot, subscription, wal};
 use pgteal_saga::{Observation, StepError};
 
 use crate::deployment::Stream;
@@ -88,13 +88,30 @@ pub(crate) async fn unsubscribe(world: &World, stream: Stream) -> Result<(), Ste
         .map(drop)
 }
 
-/// Removes slots and publications.
+/// Removes slots and publications. The slots of table copies too (I7): the subscriber drops them only if it reaches the
+/// publisher. Those of a cluster whose subscriptions are all ours, as green's are; blue copies no table.
 pub(crate) async fn unpublish(world: &World, stream: Stream) -> Result<(), StepError> {
+    if stream == Stream::Forward {
+        drop_table_copies(world, stream).await?;
+    }
     world
         .each(stream.publisher(), |session, database| async move {
             let name = world.stream(stream, database);
             slot::drop(&session, &name, DROP_BOUND).await?;
             publication::drop(&session, &name, world.deployment.as_str()).await
+        })
+        .await
+        .map(drop)
+}
+
+async fn drop_table_copies(world: &World, stream: Stream) -> Result<(), StepError> {
+    world
+        .each(stream.publisher(), |session, database| async move {
+            let subscriber = world.session(stream.subscriber(), database).await?;
+            for slot in slot::of_table_copies(&session, wal::system_identifier(&subscriber).await?).await? {
+                slot::drop(&session, &slot.name, DROP_BOUND).await?;
+            }
+            Ok(())
         })
         .await
         .map(drop)
