@@ -104,6 +104,13 @@ impl Rig {
         Driver::resume(setup, run.clone(), &lease).await.unwrap().run().await.unwrap()
     }
 
+    /// A new controller undoes the run, as `undo` does.
+    pub async fn undo(&self, registry: Registry<World>, run: &RunId) -> Outcome {
+        let lease = self.journal.acquire(&self.id, "test", jiff::Timestamp::now()).await.unwrap();
+        let setup = self.setup(registry);
+        Driver::resume(setup, run.clone(), &lease).await.unwrap().undo("test").await.unwrap()
+    }
+
     fn setup(&self, registry: Registry<World>) -> Setup<World> {
         let journal: Arc<dyn Journal> = self.journal.clone();
         Setup::new(Arc::new(registry), journal, Arc::new(self.world()))
