@@ -8,15 +8,24 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Set for the process that is to be killed, which runs the same test in another part.
+const VICTIM: &str = "PGTEAL_TEST_VICTIM";
 const BOUND: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_killed_test_leaves_nothing() {
+    if std::env::var_os(VICTIM).is_some() {
+        return wait_to_be_killed().await;
+    }
     let mut victim = Command::new(std::env::current_exe().unwrap());
-    victim.args(["--exact", "victim", "--ignored", "--nocapture"]).stdout(Stdio::piped());
+    victim
+        .args(["--exact", "a_killed_test_leaves_nothing", "--nocapture"])
+        .env(VICTIM, "1")
+        .stdout(Stdio::piped());
     let mut victim = victim.spawn().unwrap();
     let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines();
-    let told = lines.find_map(|line| line.unwrap().strip_prefix("VICTIM ").map(str::to_owned)).unwrap();
+    let told =
+        lines.find_map(|line| line.unwrap().split_once("VICTIM ").map(|(_, told)| told.to_owned())).unwrap();
     let [cluster, program, segment] = told.split(' ').collect::<Vec<_>>()[..] else { panic!("{told}") };
     assert!(!working_in(cluster).is_empty() && !working_in(program).is_empty());
     assert!(segment_exists(segment), "the test looks for the wrong segment: {segment}");
@@ -36,10 +45,7 @@ async fn a_killed_test_leaves_nothing() {
     gone.await.unwrap();
 }
 
-/// Not a test of its own: the process that `a_killed_test_leaves_nothing` kills.
-#[tokio::test]
-#[ignore = "started by a_killed_test_leaves_nothing"]
-async fn victim() {
+async fn wait_to_be_killed() {
     let cluster = Cluster::start_new(18).await.unwrap();
     let worker =
         cluster.sql("select pid from pg_stat_activity where backend_type = 'walwriter'").await.unwrap();
