@@ -310,3 +310,33 @@ async fn the_fence_default_does_not_stick_to_warmed_sessions() {
     client.batch_execute("insert into t values (1)").await.unwrap();
     assert_eq!(world.green.sql("select count(*) from t").await.unwrap(), "1");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_old_statements_do_late_is_seen() {
+    let world = World::new("").await;
+    let (locker, setter, sql, local) =
+        (world.client().await, world.client().await, world.client().await, world.client().await);
+    let lock = locker.prepare("select pg_advisory_lock($1::int8)").await.unwrap();
+    let set = setter.prepare("select set_config($1, $2, false)").await.unwrap();
+    sql.batch_execute("prepare p(text) as select set_config('my.own', $1, false)").await.unwrap();
+    let warm = world.command("WARM green EPOCH 1").await;
+    assert_eq!((warm["warm"].as_str(), warm["pinned"].as_str()), ("4", "0"), "{warm:?}");
+    // Prepared before the sessions were looked at, executed after.
+    locker.query(&lock, &[&5i64]).await.unwrap();
+    setter.query(&set, &[&"app.tenant", &"seven"]).await.unwrap();
+    sql.batch_execute("execute p('late')").await.unwrap();
+    local.batch_execute("begin").await.unwrap();
+    local.batch_execute("set local work_mem = '9MB'").await.unwrap();
+    local.batch_execute("commit").await.unwrap();
+    let sessions = world.rows("SHOW SESSIONS").await;
+    assert_eq!(sessions[3]["warm"], "ready", "SET LOCAL leaves nothing: {sessions:?}");
+    world.command("HOLD EPOCH 1 LIMIT 9999").await;
+    assert_eq!(world.command("SETTLE EPOCH 1 LIMIT 999").await["stale"], "0");
+    let repointed = world.command("REPOINT green EPOCH 1").await;
+    assert_eq!((repointed["moved"].as_str(), repointed["ended"].as_str()), ("3", "1"), "{repointed:?}");
+    world.command("RELEASE EPOCH 1").await;
+    assert!(locker.simple_query("select 1").await.is_err());
+    assert_eq!(value(&setter, "show app.tenant").await, "seven");
+    assert_eq!(value(&sql, "show my.own").await, "late");
+    assert_eq!(value(&local, "show work_mem").await, "4MB");
+}

@@ -2,14 +2,19 @@
 //! be carried. Filled by observation of the server's own catalogues; messages only tell when to look again.
 //! Refuses to know how the looking is done.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use pgteal_wire::message::tag::{back, front};
 use pgteal_wire::tracker::{Fate, Kind, Reply};
 
-use super::statements::Statements;
+use super::statements::{Statements, name_of};
 use super::text::{self, TagEffect};
 use super::walk::Body;
+
+/// Names of custom settings that are kept per session.
+const MAX_NAMES: usize = 64;
+/// Statements that touch the session and are told apart.
+const MAX_TOUCHING: usize = 1024;
 
 /// What an observation found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,7 +44,14 @@ pub(super) struct Holdings {
     /// Names of custom settings that the client's texts mention.
     pub(super) custom_names: Vec<String>,
     bound_in_unit: bool,
-    names_in_binds: bool,
+    /// Prepared statements whose execution may touch the session; true when they also set names given as parameters.
+    touching: HashMap<Box<[u8]>, bool>,
+    /// Commands tagged `SET` that are on the way and end with their transaction.
+    local_sets: u32,
+    /// Too many such statements to tell them apart.
+    every_bind_touches: bool,
+    /// More names than are kept: not all can be asked for.
+    too_many_names: bool,
 }
 
 impl Holdings {
@@ -71,34 +83,72 @@ impl Holdings {
                 self.statements.query_sent();
                 self.read_text(body.bytes, body.cut);
             }
-            front::PARSE => {
-                self.statements.parse_sent(body.bytes, body.cut, room);
-                let text =
-                    body.bytes.iter().position(|byte| *byte == 0).and_then(|end| body.bytes.get(end + 1..));
-                self.read_text(text.unwrap_or_default(), body.cut);
-            }
-            front::BIND => {
-                self.bound_in_unit = true;
-                self.statements.bind_sent(body.bytes);
-                if self.names_in_binds {
-                    text::collect_dotted_names(body.bytes, &mut self.custom_names);
-                    self.dirty = true;
-                }
-            }
+            front::PARSE => self.parse_sent(body, room),
+            front::BIND => self.bind_sent(body.bytes),
             front::CLOSE => self.statements.close_sent(body.bytes),
             _ => {}
         }
     }
 
-    fn read_text(&mut self, text: &[u8], cut: bool) {
-        let text = text.get(..text.len().min(text::SEARCHED)).unwrap_or_default();
-        if cut || text.len() == text::SEARCHED || text::may_touch_session(text) {
-            self.dirty = true;
+    fn parse_sent(&mut self, body: Body<'_>, room: usize) {
+        self.statements.parse_sent(body.bytes, body.cut, room);
+        let name = name_of(body.bytes);
+        let text = body.bytes.get(name.len() + 1..).unwrap_or_default();
+        let text = name_of(text);
+        match self.read_text(text, body.cut) {
+            Some(by_parameter) => {
+                // A flood of such statements is not worth telling apart.
+                if self.touching.len() >= MAX_TOUCHING {
+                    self.touching.clear();
+                    self.every_bind_touches = true;
+                }
+                self.touching.insert(name.into(), by_parameter);
+            }
+            None if self.touching.is_empty() => {}
+            None => drop(self.touching.remove(name)),
         }
-        if text::may_set(text) {
-            text::collect_dotted_names(text, &mut self.custom_names);
-            // A name given as a parameter is in a Bind, now or later.
-            self.names_in_binds |= text.windows(11).any(|word| word.eq_ignore_ascii_case(b"set_config("));
+    }
+
+    fn bind_sent(&mut self, body: &[u8]) {
+        self.bound_in_unit = true;
+        self.statements.bind_sent(body);
+        if self.touching.is_empty() && !self.every_bind_touches {
+            return;
+        }
+        let rest = body.get(name_of(body).len() + 1..).unwrap_or_default();
+        let statement = name_of(rest);
+        match self.touching.get(statement) {
+            Some(true) => {
+                self.dirty = true;
+                let values = rest.get(statement.len() + 1..).unwrap_or_default();
+                self.keep_names(text::names_in_values(values));
+            }
+            Some(false) => self.dirty = true,
+            None => self.dirty |= self.every_bind_touches,
+        }
+    }
+
+    /// Reads a text, and answers, when its execution may touch the session, whether names come as parameters.
+    fn read_text(&mut self, text: &[u8], cut: bool) -> Option<bool> {
+        let searched = text.get(..text.len().min(text::SEARCHED)).unwrap_or_default();
+        let said = text::read(searched);
+        let touches = said.touches || cut || text.len() > text::SEARCHED;
+        self.dirty |= touches;
+        self.local_sets += u32::from(said.is_local);
+        self.keep_names(said.names.into_iter());
+        touches.then_some(said.names_by_parameter)
+    }
+
+    fn keep_names(&mut self, names: impl Iterator<Item = String>) {
+        for name in names {
+            if self.custom_names.iter().any(|known| known.eq_ignore_ascii_case(&name)) {
+                continue;
+            }
+            self.too_many_names |= self.custom_names.len() >= MAX_NAMES;
+            if !self.too_many_names {
+                self.custom_names.push(name);
+                self.dirty = true;
+            }
         }
     }
 
@@ -107,11 +157,14 @@ impl Holdings {
         match reply {
             Reply::Completed(Kind::Parse | Kind::Close) => self.statements.confirmed(),
             Reply::Skipped { parses, closes } => self.statements.skipped(parses + closes),
+            // What failed leaves no tag: nothing may be credited to a later unit.
+            Reply::UnitEnded(_) => self.local_sets = 0,
             _ => {}
         }
         if tag == back::COMMAND_COMPLETE {
             match text::tag_effect(body) {
                 TagEffect::None => {}
+                TagEffect::Dirty if self.local_sets > 0 && body.starts_with(b"SET") => self.local_sets -= 1,
                 TagEffect::Dirty => self.dirty = true,
                 TagEffect::Discarded => {
                     self.statements.clear();
@@ -147,6 +200,9 @@ impl Holdings {
         let mut pins = self.observed.as_ref().map(|observed| observed.pins.clone()).unwrap_or_default();
         if let Some(name) = self.statements.uncarried() {
             pins.push(format!("a prepared statement too large to be kept ({name})"));
+        }
+        if self.too_many_names {
+            pins.push(format!("more than {MAX_NAMES} custom settings"));
         }
         pins
     }

@@ -46,8 +46,9 @@ struct Unnamed {
     parsed_in_unit: bool,
 }
 
-fn name_of(body: &[u8]) -> &[u8] {
-    body.iter().position(|byte| *byte == 0).and_then(|end| body.get(..end)).unwrap_or_default()
+/// The zero-terminated string at the start of a body, or all of it when its end was cut off.
+pub(super) fn name_of(body: &[u8]) -> &[u8] {
+    body.iter().position(|byte| *byte == 0).and_then(|end| body.get(..end)).unwrap_or(body)
 }
 
 fn message(body: &[u8]) -> impl Iterator<Item = u8> + '_ {

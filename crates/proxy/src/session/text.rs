@@ -4,58 +4,109 @@
 /// How much of a statement is searched; a longer one counts as touching the state.
 pub(super) const SEARCHED: usize = 64 * 1024;
 
-/// Names of settings with a dot that one session may collect.
-const MAX_NAMES: usize = 64;
+/// What a statement's text says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Said {
+    /// It may change what the session holds beside its transaction.
+    pub(super) touches: bool,
+    /// Names with a dot that it sets: custom settings, which no catalogue lists.
+    pub(super) names: Vec<String>,
+    /// It sets a setting whose name is a parameter.
+    pub(super) names_by_parameter: bool,
+    /// It is one `SET LOCAL` or `SET TRANSACTION`: its command tag is that of `SET`, its effect ends with the transaction.
+    pub(super) is_local: bool,
+}
 
-/// Whether a statement's text may change what the session holds beside its transaction.
-pub(super) fn may_touch_session(text: &[u8]) -> bool {
-    text.split(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_')).any(touches)
+/// Reads a statement's text.
+pub(super) fn read(text: &[u8]) -> Said {
+    let mut said = Said::default();
+    // Where in a statement we are: at its first word, or behind `SET`, where the name of a setting follows.
+    let (mut first, mut after_set) = (true, false);
+    let (mut sets, mut at) = (0u32, 0);
+    while at < text.len() {
+        let rest = text.get(at..).unwrap_or_default();
+        let length = rest.iter().position(|byte| !in_word(*byte)).unwrap_or(rest.len());
+        let word = rest.get(..length).unwrap_or_default();
+        if word.is_empty() {
+            first |= rest.first() == Some(&b';');
+            at += 1;
+            continue;
+        }
+        at += length;
+        let is = |other: &[u8]| word.eq_ignore_ascii_case(other);
+        if after_set && (is(b"local") || is(b"session") || is(b"transaction")) {
+            said.is_local |= sets == 1 && !is(b"session");
+        } else if after_set {
+            after_set = false;
+            said.names.extend(setting_name(word));
+        } else if first && is(b"set") {
+            (after_set, sets) = (true, sets + 1);
+        } else if is(b"set_config") {
+            set_config(rest.get(length..).unwrap_or_default(), &mut said);
+        }
+        said.touches |= touches(word);
+        first = false;
+    }
+    // With anything behind it, a tag cannot be told to be its own.
+    let tail =
+        text.iter().position(|byte| *byte == b';').and_then(|end| text.get(end + 1..)).unwrap_or_default();
+    said.is_local &= tail.iter().all(|byte| byte.is_ascii_whitespace() || *byte == b';' || *byte == 0);
+    said
+}
+
+fn in_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'.' | b'"')
+}
+
+/// What follows `set_config`: `('name', value, is_local)`.
+fn set_config(rest: &[u8], said: &mut Said) {
+    let arguments = rest.iter().position(|byte| !matches!(byte, b'(' | b' ' | b'\t' | b'\n' | b'\r' | b'E'));
+    let rest = arguments.and_then(|at| rest.get(at..)).unwrap_or_default();
+    match rest.strip_prefix(b"'") {
+        Some(quoted) => {
+            let end = quoted.iter().position(|byte| *byte == b'\'').unwrap_or(quoted.len());
+            said.names.extend(setting_name(quoted.get(..end).unwrap_or_default()));
+        }
+        None => said.names_by_parameter = true,
+    }
+}
+
+/// The name of a custom setting, if the word is one.
+fn setting_name(word: &[u8]) -> Option<String> {
+    let name: Vec<u8> = word.iter().copied().filter(|byte| *byte != b'"').collect();
+    let starts_well = name.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_');
+    let dot = name.iter().position(|byte| *byte == b'.')?;
+    let plain = name.iter().all(|byte| in_word(*byte));
+    (starts_well && plain && name.len() <= 63 && dot + 1 < name.len())
+        .then(|| String::from_utf8(name).ok())
+        .flatten()
+}
+
+/// Words of the form `a.b` among the values of a Bind: names of settings given as parameters.
+pub(super) fn names_in_values(values: &[u8]) -> impl Iterator<Item = String> + '_ {
+    values.split(|byte| !in_word(*byte)).filter_map(setting_name)
 }
 
 fn touches(word: &[u8]) -> bool {
-    let is = |other: &[u8]| word.eq_ignore_ascii_case(other);
-    match word.len() {
-        4 => is(b"temp") || is(b"load") || is(b"hold"),
-        6 => is(b"listen"),
-        7 => is(b"pg_temp"),
-        9 => is(b"temporary"),
-        10 => is(b"set_config"),
-        // pg_advisory_lock and its kin; those of the transaction end with it.
-        16.. if word.get(..3).is_some_and(|head| head.eq_ignore_ascii_case(b"pg_")) => {
-            let contains = |part: &[u8]| word.windows(part.len()).any(|w| w.eq_ignore_ascii_case(part));
-            contains(b"advisory") && !contains(b"xact")
+    // `pg_catalog.set_config` and `pg_temp.t` are one word here.
+    let mut parts = word.split(|byte| matches!(byte, b'.' | b'"'));
+    parts.any(|part| {
+        let is = |other: &[u8]| part.eq_ignore_ascii_case(other);
+        match part.len() {
+            4 => is(b"temp") || is(b"load") || is(b"hold"),
+            6 => is(b"listen"),
+            // What a statement made by SQL does, its own text said long ago.
+            7 => is(b"pg_temp") || is(b"execute"),
+            9 => is(b"temporary"),
+            10 => is(b"set_config"),
+            // pg_advisory_lock and its kin; those of the transaction end with it.
+            16.. if part.get(..3).is_some_and(|head| head.eq_ignore_ascii_case(b"pg_")) => {
+                let contains = |word: &[u8]| part.windows(word.len()).any(|w| w.eq_ignore_ascii_case(word));
+                contains(b"advisory") && !contains(b"xact")
+            }
+            _ => false,
         }
-        _ => false,
-    }
-}
-
-/// Whether the text may set a setting of any name (`SET`, `set_config`).
-pub(super) fn may_set(text: &[u8]) -> bool {
-    text.windows(4).any(|four| {
-        four[..3].eq_ignore_ascii_case(b"set") && matches!(four[3], b' ' | b'\t' | b'\n' | b'\r' | b'_')
     })
-}
-
-/// Collects words of the form `a.b`: possible names of custom settings, which no catalogue lists. A word that is no
-/// setting costs nothing: the server answers NULL for it.
-pub(super) fn collect_dotted_names(text: &[u8], names: &mut Vec<String>) {
-    let inside = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'.');
-    for word in text.split(|byte| !inside(*byte)) {
-        let starts_well = word.first().is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_');
-        let dot = word.iter().position(|byte| *byte == b'.');
-        if !starts_well
-            || word.len() > 63
-            || dot.is_none_or(|dot| dot + 1 == word.len())
-            || names.len() >= MAX_NAMES
-        {
-            continue;
-        }
-        if let Ok(name) = std::str::from_utf8(word)
-            && !names.iter().any(|known| known.eq_ignore_ascii_case(name))
-        {
-            names.push(name.to_owned());
-        }
-    }
 }
 
 /// What a command tag says about the session's state.
@@ -73,7 +124,7 @@ pub(super) enum TagEffect {
 pub(super) fn tag_effect(tag: &[u8]) -> TagEffect {
     let Some(first) = tag.first() else { return TagEffect::None };
     match first {
-        b'S' if tag.starts_with(b"SET") => TagEffect::Dirty,
+        b'S' if matches!(tag, b"SET" | b"SET\0") => TagEffect::Dirty,
         b'R' if tag.starts_with(b"RESET") => TagEffect::Dirty,
         b'D' if tag.starts_with(b"DISCARD ALL") || tag.starts_with(b"DEALLOCATE ALL") => TagEffect::Discarded,
         b'D' if [&b"DISCARD"[..], b"DEALLOCATE", b"DECLARE", b"DO", b"DROP TABLE"]
@@ -107,20 +158,51 @@ mod tests {
             ("CREATE TEMP TABLE t ()", true),
             ("create temporary table t ()", true),
             ("declare c cursor WITH HOLD for select 1", true),
+            ("execute q(1)", true),
         ] {
-            assert_eq!(may_touch_session(text.as_bytes()), expected, "{text}");
+            assert_eq!(read(text.as_bytes()).touches, expected, "{text}");
         }
     }
 
     #[test]
-    fn names_with_a_dot() {
-        let mut names = Vec::new();
-        collect_dotted_names(
-            b"SET app.tenant = 'x.1'; select set_config('my.Key', t.c, false), 1.5, a., .b",
-            &mut names,
-        );
-        collect_dotted_names(b"APP.TENANT", &mut names);
-        assert_eq!(names, ["app.tenant", "x.1", "my.Key", "t.c"]);
+    fn names_of_custom_settings() {
+        for (text, names, by_parameter) in [
+            ("set app.tenant = 'x.1'", vec!["app.tenant"], false),
+            ("begin; SET SESSION \"App\".tenant to 1; set local b.c = 2", vec!["App.tenant", "b.c"], false),
+            ("update t set a = s.b from s where s.c = t.c", vec![], false),
+            (
+                "select set_config('my.Key', t.c, false), set_config ( 'o.k', x.y, true)",
+                vec!["my.Key", "o.k"],
+                false,
+            ),
+            ("select set_config($1, $2, false)", vec![], true),
+            ("set work_mem = '1MB'", vec![], false),
+        ] {
+            let said = read(text.as_bytes());
+            assert_eq!(
+                (said.names, said.names_by_parameter),
+                (names.into_iter().map(str::to_owned).collect(), by_parameter),
+                "{text}"
+            );
+        }
+        let values: Vec<_> = names_in_values(b"\0\0\0\x02\0\0\0\x07my.name\0\0\0\x033.5").collect();
+        assert_eq!(values, ["my.name"]);
+    }
+
+    #[test]
+    fn only_a_set_local_by_itself_is_local() {
+        for (text, expected) in [
+            ("SET LOCAL statement_timeout = 5; ", true),
+            ("set  local a.b to 'c'", true),
+            ("SET TRANSACTION isolation level serializable", true),
+            ("set session characteristics as transaction read only", false),
+            ("set local a = 1; set b = 2", false),
+            ("set a = 1; set local b = 2", false),
+            ("set session a = 1", false),
+            ("select 1", false),
+        ] {
+            assert_eq!(read(text.as_bytes()).is_local, expected, "{text}");
+        }
     }
 
     #[test]
@@ -131,6 +213,7 @@ mod tests {
             ("INSERT 0 1", T::None),
             ("COMMIT", T::None),
             ("SET", T::Dirty),
+            ("SET CONSTRAINTS", T::None),
             ("RESET", T::Dirty),
             ("DISCARD ALL", T::Discarded),
             ("DISCARD TEMP", T::Dirty),
