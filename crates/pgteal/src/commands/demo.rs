@@ -65,6 +65,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> 
         let reason = format!("{} is older than {}", wish.to.major, wish.from.major);
         return Err(Failure::Argument { argument: "--to".into(), reason });
     }
+    crate::proxy_file::program(&context.env)?;
     let owner = Programs::new(wish.from.bindir.clone(), None)?.owner()?;
     let stop = signals::listen(&context.ui, "ending the demo; its clusters are removed")?;
     let mut stage = Stage::new(Place::make(&owner, args.keep)?, stop.clone());

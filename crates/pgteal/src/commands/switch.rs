@@ -136,7 +136,7 @@ async fn ready(context: &Context, desk: &Desk, direction: Direction) -> Result<R
             desk.not_now(if direction == Direction::SWITCH { "pgteal switch" } else { "pgteal back" }, why)
         );
     }
-    let client = place::as_client(&desk.loaded, &context.env)?;
+    let client = place::as_client(&desk.loaded, &context.env, direction.from)?;
     let database = client.database().to_owned();
     let server = Server::new("proxy", client).map_err(postgres::Error::from)?;
     server.connect(&database, Purpose::probe("look")).await?;

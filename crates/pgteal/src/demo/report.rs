@@ -68,7 +68,7 @@ pub struct Report {
     pub connections_dropped: u64,
     /// Client sessions.
     pub sessions: u64,
-    /// Tables that differ between blue and green, in both comparisons together.
+    /// Tables that differ between blue and green, in all comparisons together.
     pub mismatched_tables: u64,
     /// The switchover to green.
     pub switch: Cutover,

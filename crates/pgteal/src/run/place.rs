@@ -69,16 +69,19 @@ fn parameters(config: &Config) -> BTreeMap<String, String> {
     config.green.parameters.iter().map(|(name, value)| (name.clone(), value.to_string())).collect()
 }
 
-/// Through the proxy by its socket, as the tool's role: the way the runbook's own probe takes.
+/// Through the proxy by its socket, as the tool's role on `side`, which serves: the way the runbook's own probe takes.
 ///
 /// # Errors
 /// A socket path that is too long, or connection settings that cannot be used.
-pub fn as_client(loaded: &Loaded, env: &Env) -> Result<ConnInfo, Failure> {
+pub fn as_client(loaded: &Loaded, env: &Env, side: Side) -> Result<ConnInfo, Failure> {
     let (dir, port) = proxy_file::socket(loaded)?;
-    let blue = sides::blue(loaded, env)?;
-    // The password file has a line for blue's address, not for the proxy's.
-    let password = blue.password_for(blue.database());
-    let client = blue.with_address(dir.to_string_lossy(), port);
+    let login = match (side, loaded.config.green.provider) {
+        (Side::Green, config::Provider::Existing) => sides::existing_green(loaded, env)?,
+        _ => sides::blue(loaded, env)?,
+    };
+    // The password file has a line for the server's address, not for the proxy's.
+    let password = login.password_for(login.database());
+    let client = login.with_address(dir.to_string_lossy(), port);
     Ok(match password {
         Some(password) => client.with_password(password),
         None => client,

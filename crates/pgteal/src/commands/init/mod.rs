@@ -5,6 +5,8 @@ mod template;
 use std::io::Write;
 use std::path::PathBuf;
 
+use pgteal_core::providers::OsUser;
+
 use super::Context;
 use crate::config::{self, Provider, split_password};
 use crate::errors::Failure;
@@ -74,7 +76,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
                 bindir: bindir(args, context)?,
                 data_dir: args.green_data_dir.clone(),
                 port: args.green_port,
-                os_user: rustix::process::geteuid().is_root().then(|| "postgres".to_owned()),
+                os_user: rustix::process::geteuid().is_root().then(server_user),
             },
         },
     };
@@ -111,6 +113,11 @@ fn bindir(args: &Args, context: &Context) -> Result<PathBuf, Failure> {
         Some(newest) => Ok(newest.bindir),
         None => Err(Failure::NoDistribution { major: 18, looked: servers::roots(&context.env) }),
     }
+}
+
+/// The user that a server of ours runs as when we are root: PostgreSQL refuses to run as root.
+fn server_user() -> String {
+    if OsUser::find("postgres").is_ok() { "postgres".into() } else { "nobody".into() }
 }
 
 /// Makes the file only if there is none, in one step.
