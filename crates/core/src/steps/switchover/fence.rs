@@ -2,7 +2,7 @@
 //! write probe that nobody can. Only then is `fence_lsn` read (I2).
 
 use async_trait::async_trait;
-use pgteal_postgres::fence::{lockers, terminate_lockers, wait_lockers};
+use pgteal_postgres::fence::{lockers, terminate_lockers, unarmed, wait_lockers};
 use pgteal_postgres::{Error, wal};
 use pgteal_saga::{Cx, Durability, Observation, Step, StepError};
 
@@ -61,14 +61,29 @@ impl Step<World> for Fence {
                         }
                         other => other?,
                     }
-                    if !refused {
-                        return Err(session.unexpected("probing the fence", "a write was not refused"));
+                    // DDL that was under way at the raise may have made a table that has no fence.
+                    if before.iter().any(|locker| locker.exclusive)
+                        && let Some(table) = unarmed(&session).await?.first()
+                    {
+                        return Ok(Err(format!(
+                            "table {}.{table} was made meanwhile and has no fence",
+                            database.name
+                        )));
                     }
-                    Ok((database.name.clone(), wal::insert_lsn(&session).await?))
+                    if !refused {
+                        return Ok(Err(format!(
+                            "a write probe in database {} was not refused",
+                            database.name
+                        )));
+                    }
+                    Ok(Ok((database.name.clone(), wal::insert_lsn(&session).await?)))
                 }
             })
             .await?;
-        for (database, lsn) in lsns {
+        for standing in lsns {
+            let (database, lsn) = standing.map_err(|what| {
+                StepError::refused(side.as_str(), what).with_code(failure::code::GUARDRAIL)
+            })?;
             cx.note(&format!("fence_lsn/{database}"), lsn.to_string());
         }
         Ok(())
