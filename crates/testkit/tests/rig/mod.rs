@@ -1,6 +1,13 @@
 //! A whole deployment in one test: real blue and green, the proxy in this process, the ledger workload through it, and
 //! the runbooks driven over a journal in memory. Shared by the tests whose names begin with `runbook_`.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
 
 pub mod moments;
 

@@ -104,11 +104,15 @@ impl Rig {
         Driver::resume(setup, run.clone(), &lease).await.unwrap().run().await.unwrap()
     }
 
-    /// A new controller undoes the run, as `undo` does.
-    pub async fn undo(&self, registry: Registry<World>, run: &RunId) -> Outcome {
+    /// A new controller undoes the run, as `undo` does, through `moments`, all of which must come.
+    pub async fn undo(&self, registry: Registry<World>, run: &RunId, moments: Moments) -> Outcome {
         let lease = self.journal.acquire(&self.id, "test", jiff::Timestamp::now()).await.unwrap();
-        let setup = self.setup(registry);
-        Driver::resume(setup, run.clone(), &lease).await.unwrap().undo("test").await.unwrap()
+        let moments = Arc::new(moments);
+        let mut setup = self.setup(registry);
+        setup.hooks = moments.clone();
+        let ended = Driver::resume(setup, run.clone(), &lease).await.unwrap().undo("test").await;
+        assert_eq!(moments.missed(), Vec::<String>::new());
+        ended.unwrap()
     }
 
     fn setup(&self, registry: Registry<World>) -> Setup<World> {
