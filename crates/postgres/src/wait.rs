@@ -48,6 +48,7 @@ where
 
 /// Tokio's timer has a resolution of a millisecond; shorter pauses are slept on a thread. Not spun away: the processor is
 /// wanted by the very server that is waited for.
+#[allow(clippy::disallowed_methods, reason = "sleeps on a thread kept for what blocks")]
 async fn pause_precisely(pause: Duration) {
     if pause >= Duration::from_millis(1) {
         tokio::time::sleep(pause).await;
