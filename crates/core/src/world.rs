@@ -114,6 +114,8 @@ pub struct World {
     carriers: Mutex<HashMap<String, Arc<Carrier>>>,
     /// The databases whose last values were carried in this pause, by this process.
     settled: Mutex<HashSet<String>>,
+    /// Whether this process has seen the transactions from before the fence go. A raised fence alone does not tell.
+    writers_gone: AtomicBool,
     /// Whether this process has waited for a calm moment in vain. Also a hint: without it the wait is done again.
     waited: AtomicBool,
     /// Whether this process went through the cutover's work on both servers ahead. Also a hint.
@@ -150,6 +152,7 @@ impl World {
             flushed: Mutex::default(),
             carriers: Mutex::default(),
             settled: Mutex::default(),
+            writers_gone: AtomicBool::new(false),
             waited: AtomicBool::new(false),
             warm: AtomicBool::new(false),
         }
@@ -255,6 +258,16 @@ impl World {
     /// Whether [`World::note_settled`] was called in this process.
     pub(crate) fn is_settled(&self, database: &DatabaseKey) -> bool {
         self.settled.lock().unwrap_or_else(PoisonError::into_inner).contains(&database.name)
+    }
+
+    /// Notes whether every transaction that could still write when the fence was raised is gone.
+    pub(crate) fn note_writers_gone(&self, gone: bool) {
+        self.writers_gone.store(gone, Ordering::SeqCst);
+    }
+
+    /// What [`World::note_writers_gone`] was last told, in this process.
+    pub(crate) fn are_writers_gone(&self) -> bool {
+        self.writers_gone.load(Ordering::SeqCst)
     }
 
     /// Notes that the wait for a calm moment is over and the drain policy decides.

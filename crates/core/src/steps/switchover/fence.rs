@@ -8,7 +8,7 @@ use pgteal_saga::{Cx, Durability, Observation, Step, StepError};
 
 use crate::deployment::Direction;
 use crate::failure;
-use crate::steps::{is_fenced, still_held};
+use crate::steps::{is_fenced, is_lowered, still_held};
 use crate::world::{OnDrain, World};
 
 /// See the module.
@@ -34,15 +34,20 @@ impl Step<World> for Fence {
     }
 
     async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
-        let fenced = is_fenced(world, self.0.from).await?;
+        // I2: a fence that is up says nothing of transactions from before it, so a try that was cut short while waiting
+        // for them has to wait again.
+        let fenced = world.are_writers_gone() && is_fenced(world, self.0.from).await?;
         Ok(if fenced { Observation::Done } else { Observation::NotDone })
     }
 
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
         let side = self.0.from;
         let (fence, epoch) = (world.fence(side), cx.epoch().0.cast_signed());
-        let budget = cx.within(world.settings.drain_budget);
-        let terminate = world.settings.on_drain == OnDrain::Terminate;
+        let policy = world.settings.on_drain;
+        let budget = cx.within(match policy {
+            OnDrain::Wait => world.settings.deadline,
+            OnDrain::Terminate | OnDrain::Abort => world.settings.drain_budget,
+        });
         let lsns = world
             .each(side, |session, database| {
                 let fence = &fence;
@@ -55,9 +60,13 @@ impl Step<World> for Fence {
                         fence.probe(&session),
                     )?;
                     match wait_lockers(&session, &before, budget).await {
-                        Err(Error::NotReached { .. }) if terminate => {
+                        Err(Error::NotReached { .. }) if policy == OnDrain::Terminate => {
                             terminate_lockers(&session, &before).await?;
                             wait_lockers(&session, &before, budget).await?;
+                        }
+                        Err(Error::NotReached { last, .. }) if policy == OnDrain::Abort => {
+                            let what = "transactions that began before the fence are still open in database";
+                            return Ok(Err(format!("{what} {}: {last}", database.name)));
                         }
                         other => other?,
                     }
@@ -86,10 +95,12 @@ impl Step<World> for Fence {
             })?;
             cx.note(&format!("fence_lsn/{database}"), lsn.to_string());
         }
+        world.note_writers_gone(true);
         Ok(())
     }
 
     async fn undo(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
+        world.note_writers_gone(false);
         let (fence, epoch) = (world.fence(self.0.from), cx.epoch().0.cast_signed());
         let lowered = world
             .each(self.0.from, |session, _| {
@@ -97,9 +108,10 @@ impl Step<World> for Fence {
                 async move { fence.lower(&session, epoch).await }
             })
             .await;
-        match lowered {
-            Ok(_) => Ok(()),
-            Err(error) => Err(failure::as_unknown(error)),
+        lowered.map_err(failure::as_unknown)?;
+        if is_lowered(world, self.0.from).await? {
+            return Ok(());
         }
+        Err(StepError::unknown(self.0.from.as_str(), "the fence was lowered, but it is seen to be raised"))
     }
 }

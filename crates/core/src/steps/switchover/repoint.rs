@@ -93,6 +93,10 @@ impl Step<World> for Repoint {
             still_fenced(world, direction.from),
             still_held(world, direction, cx),
         )?;
+        if !world.are_writers_gone() {
+            let what = "transactions from before the fence were not seen to end";
+            return Err(StepError::refused(direction.from.as_str(), what).with_code(code::LOST_HOLD));
+        }
         if !arrived {
             let what = "has not applied the marker that was written after the fence";
             return Err(StepError::refused(direction.to.as_str(), what).with_code(code::LOST_HOLD));
