@@ -62,6 +62,9 @@ pub(crate) async fn compare(context: &Context, desk: &Desk) -> Result<Report, Fa
     let direction = Direction { from: active, to: active.other() };
     let terminal = context.ui.terminal();
     let bar = if terminal { indicatif::ProgressBar::new(0) } else { indicatif::ProgressBar::hidden() };
+    if let Ok(style) = indicatif::ProgressStyle::with_template("  {bar:24.cyan} {pos}/{len} tables {msg}") {
+        bar.set_style(style);
+    }
     let tell = |tick: Tick<'_>| {
         bar.set_length(tick.total);
         bar.set_position(tick.done);

@@ -15,12 +15,22 @@ use crate::ui::Ui;
 /// Bars shown at the same time; more items than that share the step's own line.
 const MOST_BARS: usize = 8;
 
+/// An item that was not heard of for so long is over: not every step tells of an item's end.
+const FORGOTTEN: Duration = Duration::from_secs(3);
+
 /// Bars.
 pub(super) struct Bars {
     teller: Teller,
     all: MultiProgress,
-    step: Option<ProgressBar>,
-    items: BTreeMap<String, (ProgressBar, Rate)>,
+    step: Option<(ProgressBar, Option<Rate>)>,
+    items: BTreeMap<String, Item>,
+}
+
+/// One item's bar.
+struct Item {
+    bar: ProgressBar,
+    rate: Rate,
+    heard: Instant,
 }
 
 impl Bars {
@@ -39,14 +49,14 @@ impl Bars {
         bar.set_style(style("  {spinner} {prefix:<10} {wide_msg}"));
         bar.set_prefix(self.teller.title(step).to_owned());
         bar.enable_steady_tick(Duration::from_millis(120));
-        self.step = Some(bar);
+        self.step = Some((bar, None));
     }
 
     fn clear(&mut self) {
-        for (bar, _) in std::mem::take(&mut self.items).into_values() {
-            bar.finish_and_clear();
+        for item in std::mem::take(&mut self.items).into_values() {
+            item.bar.finish_and_clear();
         }
-        if let Some(bar) = self.step.take() {
+        if let Some((bar, _)) = self.step.take() {
             bar.finish_and_clear();
         }
     }
@@ -55,19 +65,28 @@ impl Bars {
         let now = Instant::now();
         let done = progress.done.unwrap_or(0);
         let finished = progress.total.is_some_and(|total| total > 0 && done >= total);
-        let Some(item) = &progress.item else {
-            if let Some(bar) = &self.step {
-                bar.set_message(format!("{} {}", counted(progress, &Rate::new(now, done)), progress.message));
+        self.items.retain(|_, item| {
+            let heard = now.saturating_duration_since(item.heard) < FORGOTTEN;
+            if !heard {
+                item.bar.finish_and_clear();
+            }
+            heard
+        });
+        let Some(name) = &progress.item else {
+            if let Some((bar, rate)) = &mut self.step {
+                let rate = rate.get_or_insert_with(|| Rate::new(now, done));
+                rate.sample(now, done);
+                bar.set_message(format!("{} {}", counted(progress, rate), progress.message));
             }
             return;
         };
         if finished {
-            if let Some((bar, _)) = self.items.remove(item) {
-                bar.finish_and_clear();
+            if let Some(item) = self.items.remove(name) {
+                item.bar.finish_and_clear();
             }
             return;
         }
-        if !self.items.contains_key(item) {
+        if !self.items.contains_key(name) {
             if self.items.len() >= MOST_BARS {
                 return;
             }
@@ -77,13 +96,15 @@ impl Bars {
                 None => "    {prefix:<32!} {msg}",
             };
             bar.set_style(style(template));
-            bar.set_prefix(item.clone());
-            self.items.insert(item.clone(), (bar, Rate::new(now, done)));
+            bar.set_prefix(name.clone());
+            self.items.insert(name.clone(), Item { bar, rate: Rate::new(now, done), heard: now });
         }
-        if let Some((bar, rate)) = self.items.get_mut(item) {
-            rate.sample(now, done);
-            bar.set_position(done);
-            bar.set_message(format!("{} {}", counted(progress, rate), progress.message).trim().to_owned());
+        if let Some(item) = self.items.get_mut(name) {
+            item.heard = now;
+            item.rate.sample(now, done);
+            item.bar.set_position(done);
+            let text = format!("{} {}", counted(progress, &item.rate), progress.message);
+            item.bar.set_message(text.trim().to_owned());
         }
     }
 }
