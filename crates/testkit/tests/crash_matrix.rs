@@ -1,7 +1,7 @@
 //! The controller killed at each of the crash points of every step, then resumed: the world in the end is the same as
 //! after an undisturbed run, and before the point of no return `undo` leaves both clusters exactly as they were found.
 //! The binaries are the product's own; clients write through the proxy all the while.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod rig_cli;
 
