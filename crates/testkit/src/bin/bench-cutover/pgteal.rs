@@ -82,7 +82,7 @@ fn configuration(arena: &Arena, port: u16) -> String {
 /// looked at between two steps is counted too.
 fn steps(said: &str) -> Result<Vec<Step>> {
     let result = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let result = result.filter_map(|object| object.get("result").cloned()).last();
+    let result = result.filter_map(|object| object.get("result").cloned()).next_back();
     let result = result.context("pgteal switch printed no result")?;
     ensure!(result["outcome"] == "done", "pgteal switch came to {}", result["outcome"]);
     let laps = result["timeline"].as_array().context("the result has no timeline")?;
