@@ -9,7 +9,7 @@ pub use builder::ClusterBuilder;
 
 use crate::distribution::{Distribution, DistributionError};
 use crate::port::PortLease;
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, servers};
 use crate::wait::{WaitError, wait_until};
 use std::fs::{self, File};
 use std::io;
@@ -226,7 +226,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         // A postmaster that ends by itself reaps its children; those of a killed one stay zombies in containers whose
         // first process reaps nobody. What does not end in time the scratch directory kills.
-        self.end_quickly();
+        servers::end(&self.data);
         if let Some(child) = self.postmaster().as_mut() {
             let _ = child.kill();
         }

@@ -4,6 +4,8 @@
 //! Processes are found by their working directory, which PostgreSQL's processes and all that they start have inside
 //! their data directory; so no process number is ever trusted after its process may have ended.
 
+pub(crate) mod servers;
+
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{self, Write};
@@ -18,15 +20,31 @@ use std::time::Duration;
 const SWEEPS: u32 = 2_000;
 
 /// Waits for its owner's end of the pipe to close, then does what `Scratch::drop` would have done. `find` compares
-/// all working directories at once; `ipcrm` frees the one System V segment that a killed postmaster cannot.
+/// all working directories at once. Servers get a second for an immediate shutdown, in which they return their shared
+/// memory; `ipcrm` frees the System V segment of those that did not.
 const WATCHDOG: &str = r#"
 trap '' HUP INT TERM
 while read -r word; do [ "$word" = quit ] && exit 0; done
+processes() {
+  find /proc/[0-9]*/cwd -maxdepth 0 -lname "$1*" 2>/dev/null | sed 's|/proc/||; s|/cwd||'
+}
+found=$(processes "$1")
+servers=
+for f in $(find "$1" -name postmaster.pid 2>/dev/null); do
+  pid=$(head -n 1 "$f"); for p in $found; do [ "$p" = "$pid" ] && servers="$servers $p"; done
+done
+if [ -n "$servers" ]; then
+  kill -CONT $found 2>/dev/null
+  kill -QUIT $servers 2>/dev/null
+fi
 n=0
 while [ "$n" -lt 200 ]; do
-  found=$(find /proc/[0-9]*/cwd -maxdepth 0 -lname "$1*" 2>/dev/null)
+  found=$(processes "$1")
   [ -z "$found" ] && [ "$n" -gt 1 ] && break
-  for p in $found; do p=${p#/proc/}; kill -9 "${p%/cwd}" 2>/dev/null; done
+  if [ -z "$servers" ] || [ "$n" -ge 20 ]; then kill -9 $found 2>/dev/null; fi
+  left=
+  for p in $servers; do for q in $found; do [ "$p" = "$q" ] && left="$left $p"; done; done
+  servers=$left
   n=$((n + 1)); sleep 0.05
 done
 find "$1" -name postmaster.pid 2>/dev/null | while read -r f; do
@@ -150,10 +168,11 @@ impl Scratch {
 impl Drop for Scratch {
     #[allow(clippy::print_stderr, reason = "the one place where a failed test learns where its logs are")]
     fn drop(&mut self) {
+        servers::end(&self.path);
         if let Err(error) = Self::kill_processes(&self.path) {
             eprintln!("{error}");
         }
-        free_shared_memory(&self.path);
+        servers::free_shared_memory(&self.path);
         if std::thread::panicking() {
             match self.keep_logs() {
                 Ok(kept) => eprintln!("logs kept in {}", kept.display()),
@@ -195,21 +214,4 @@ fn memory() -> Option<PathBuf> {
     let kilobytes: u64 = available.trim().strip_suffix(" kB")?.parse().ok()?;
     let enough = room.f_bavail * room.f_frsize >= ROOM && kilobytes * 1024 >= ROOM;
     enough.then_some(place)
-}
-
-/// Frees the System V segments named by the `postmaster.pid` files of killed servers (line 7: key and id), the only
-/// thing of a PostgreSQL server that outlives both its processes and its directory.
-fn free_shared_memory(dir: &Path) {
-    let mut queue = vec![dir.to_path_buf()];
-    while let Some(dir) = queue.pop() {
-        if let Ok(text) = fs::read_to_string(dir.join("postmaster.pid")) {
-            if let Some(id) = text.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)) {
-                let _ = Command::new("ipcrm").args(["-m", id]).stderr(Stdio::null()).status();
-            }
-        } else if !dir.join("PG_VERSION").exists() {
-            let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
-            queue
-                .extend(entries.map(|entry| entry.path()).filter(|path| path.is_dir() && !path.is_symlink()));
-        }
-    }
 }

@@ -26,27 +26,31 @@ async fn a_killed_test_leaves_nothing() {
     let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines();
     let told =
         lines.find_map(|line| line.unwrap().split_once("VICTIM ").map(|(_, told)| told.to_owned())).unwrap();
-    let [cluster, program, segment] = told.split(' ').collect::<Vec<_>>()[..] else { panic!("{told}") };
+    let [cluster, program, segment, memory] = told.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{told}")
+    };
     assert!(!working_in(cluster).is_empty() && !working_in(program).is_empty());
     assert!(segment_exists(segment), "the test looks for the wrong segment: {segment}");
+    assert!(Path::new(memory).exists(), "the test looks for the wrong file: {memory}");
 
     victim.kill().unwrap();
     victim.wait().unwrap();
 
     let gone = wait_until("everything of the killed test to be gone", BOUND, async || {
         let left = [working_in(cluster), working_in(program)].concat();
-        let dirs = [cluster, program].map(|dir| Path::new(dir).exists());
+        let files = [cluster, program, memory].map(|file| Path::new(file).exists());
         let segment = segment_exists(segment);
-        if left.is_empty() && dirs == [false, false] && !segment {
+        if left.is_empty() && files == [false; 3] && !segment {
             return Ok(());
         }
-        Err(format!("processes {left:?}, directories there: {dirs:?}, segment there: {segment}"))
+        Err(format!("processes {left:?}, directories and memory there: {files:?}, segment there: {segment}"))
     });
     gone.await.unwrap();
 }
 
 async fn wait_to_be_killed() {
-    let cluster = Cluster::start_new(18).await.unwrap();
+    // As a server has it that a program under test starts: memory outside of its directory.
+    let cluster = Cluster::builder(18).set("dynamic_shared_memory_type", "posix").start().await.unwrap();
     let worker =
         cluster.sql("select pid from pg_stat_activity where backend_type = 'walwriter'").await.unwrap();
     // What stands still does not see that its postmaster died.
@@ -56,7 +60,9 @@ async fn wait_to_be_killed() {
     let _program = Program::file("/bin/sh").args(["-c", script]).dir(&dir).spawn().unwrap();
     let pid_file = std::fs::read_to_string(cluster.data_dir().join("postmaster.pid")).unwrap();
     let segment = pid_file.lines().nth(6).unwrap().split_whitespace().nth(1).unwrap();
-    println!("VICTIM {} {} {segment}", cluster.socket_dir().display(), dir.path().display());
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", cluster.postmaster_pid().unwrap())).unwrap();
+    let memory = maps.split_whitespace().find(|word| word.starts_with("/dev/shm/PostgreSQL.")).unwrap();
+    println!("VICTIM {} {} {segment} {memory}", cluster.socket_dir().display(), dir.path().display());
     std::future::pending::<()>().await;
 }
 

@@ -6,7 +6,6 @@ use crate::wait::wait_until;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io;
 use std::process::Child;
-use std::time::Duration;
 
 impl Cluster {
     /// Fast shutdown: sessions are ended, a checkpoint is written, walsenders send all they have. Does nothing if
@@ -71,22 +70,6 @@ impl Cluster {
     /// [`ClusterError::Io`] if `pid` is no process of this cluster.
     pub fn thaw_backend(&self, pid: i32) -> Result<(), ClusterError> {
         self.signal_one(pid, Signal::CONT, "thaw of a backend")
-    }
-
-    /// Immediate shutdown without a runtime, for `drop`: gives up silently after a second.
-    #[allow(clippy::disallowed_methods, reason = "drop cannot await")]
-    pub(super) fn end_quickly(&self) {
-        let Some(pid) = self.postmaster_pid().and_then(pid_of) else {
-            return;
-        };
-        self.thaw();
-        let _ = kill_process(pid, Signal::QUIT);
-        for _ in 0..500 {
-            if !matches!(self.postmaster().as_mut().map(Child::try_wait), Some(Ok(None))) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
     }
 
     async fn stop(&self, how: Signal, condition: &str) -> Result<(), ClusterError> {
