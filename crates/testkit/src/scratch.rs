@@ -53,6 +53,9 @@ done
 rm -rf "$1"
 "#;
 
+/// How many failed tests' logs stay.
+const FAILURES: usize = 50;
+
 /// Memory, and room in the memory file system, that must be free before tests use it as their disk.
 const ROOM: u64 = 4 << 30;
 
@@ -146,8 +149,10 @@ impl Scratch {
     /// Copies what helps to understand a failure out of the directory; returns where it is.
     fn keep_logs(&self) -> io::Result<PathBuf> {
         let name = self.path.file_name().unwrap_or_default();
-        let kept = std::env::temp_dir().join("pgteal-failed").join(name);
+        let all = std::env::temp_dir().join("pgteal-failed");
+        let kept = all.join(name);
         fs::create_dir_all(&kept)?;
+        forget_oldest(&all)?;
         let mut queue = vec![self.path.clone()];
         while let Some(dir) = queue.pop() {
             for entry in fs::read_dir(&dir)?.flatten() {
@@ -191,6 +196,20 @@ impl Drop for Scratch {
             let _ = child.wait();
         }
     }
+}
+
+/// Keeps the logs of the last [`FAILURES`] failures.
+fn forget_oldest(all: &Path) -> io::Result<()> {
+    let mut kept = Vec::new();
+    for entry in fs::read_dir(all)?.flatten() {
+        kept.push((entry.metadata()?.modified()?, entry.path()));
+    }
+    kept.sort();
+    for (_, oldest) in &kept[..kept.len().saturating_sub(FAILURES)] {
+        // Another test process may be at it too.
+        let _ = fs::remove_dir_all(oldest);
+    }
+    Ok(())
 }
 
 /// The chosen or the system's temporary directory; root's own is closed to the servers' user.
