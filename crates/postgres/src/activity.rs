@@ -146,6 +146,18 @@ pub async fn clients_before_fence(s: &Session, role: &str) -> Result<Vec<i32>> {
     rows.iter().map(|r| r.get(0)).collect()
 }
 
+/// Client sessions of this database, not ours, that were opened since its fence was raised: read-only by default for as
+/// long as they live, also once the fence is lowered.
+pub async fn clients_since_fence(s: &Session, role: &str) -> Result<Vec<i32>> {
+    let sql = format!(
+        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+        AND {NOT_OURS} AND datname = current_database() AND backend_start >= (SELECT (value->>'at')::timestamptz
+          FROM pgteal.state WHERE key = 'fence' AND (value->>'raised')::bool)"
+    );
+    let rows = s.query("looking for sessions opened under the fence", &sql, &[&role]).await?;
+    rows.iter().map(|r| r.get(0)).collect()
+}
+
 /// Ends these processes and returns those that were there.
 pub async fn terminate(s: &Session, pids: &[i32]) -> Result<Vec<i32>> {
     let sql = "SELECT p FROM unnest($1::int[]) p WHERE pg_terminate_backend(p)";

@@ -1,7 +1,7 @@
 //! The workflow engine: plan, journal, fold, decide, driver, lease, the proof kit.
 //!
-//! A run is a straight list of steps, frozen into a [`Plan`](plan::Plan). The [`Driver`](driver::Driver) is the
-//! only loop: it folds the journal into a [`State`](state::State), asks [`decide`](decide::decide) what to do
+//! A run is a straight list of steps, frozen into a [`Plan`]. The [`Driver`] is the
+//! only loop: it folds the journal into a [`State`], asks [`decide`](decide::decide) what to do
 //! next, does it, and writes down what came of it. What happened lives in the journal, what is so lives in the
 //! world, and a step only knows how to look at the world, change it and put it back.
 //!

@@ -1,5 +1,5 @@
 //! The only loop: decide, act, record. Here: how a run is created, taken up, driven and undone.
-//! Refuses to decide ([`crate::decide`]) and to believe a step ([`attempt`](self::attempt)).
+//! Refuses to decide ([`crate::decide`]) and to believe a step (`attempt`).
 
 mod attempt;
 mod backward;

@@ -2,6 +2,7 @@
 //! write probe that nobody can. Only then is `fence_lsn` read (I2).
 
 use async_trait::async_trait;
+use pgteal_postgres::activity::{clients_since_fence, terminate};
 use pgteal_postgres::fence::{lockers, terminate_lockers, unarmed, wait_lockers};
 use pgteal_postgres::{Error, wal};
 use pgteal_saga::{Cx, Durability, Observation, Step, StepError};
@@ -105,7 +106,13 @@ impl Step<World> for Fence {
         let lowered = world
             .each(self.0.from, |session, _| {
                 let fence = &fence;
-                async move { fence.lower(&session, epoch).await }
+                async move {
+                    // While clients are held nobody logs in. But a hold may have ended by its own limit, and who came then
+                    // would stay read-only for the rest of the session: better a new login than that.
+                    let stuck = clients_since_fence(&session, world.role(self.0.from)).await?;
+                    fence.lower(&session, epoch).await?;
+                    terminate(&session, &stuck).await
+                }
             })
             .await;
         lowered.map_err(failure::as_unknown)?;
