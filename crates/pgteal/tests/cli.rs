@@ -136,7 +136,6 @@ fn answers_without_a_deployment() {
         &["finish"],
         &["undo"],
         &["resume"],
-        &["proxy"],
         &["nonsense"],
     ] {
         out += &place.run(args);

@@ -59,7 +59,13 @@ impl Session {
         self.entry.held.store(false, std::sync::atomic::Ordering::Relaxed);
         tracing::debug!(session = self.entry.id, ?why, "session ends");
         match why {
-            End::ClientGone(error) => tracing::debug!(session = self.entry.id, ?error, "client gone"),
+            End::ClientGone(error) => {
+                tracing::debug!(session = self.entry.id, ?error, "client gone");
+                // A client that has read the server's last word may hang up before the server does.
+                if self.server_said_why {
+                    Stats::count(&self.shared.stats.upstream_lost);
+                }
+            }
             End::ServerGone(error) => {
                 tracing::debug!(session = self.entry.id, ?error, "server gone");
                 if !self.leaving {
