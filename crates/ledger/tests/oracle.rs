@@ -84,7 +84,8 @@ const SHOP: &[Case] = &[
     Case {
         name: "a sequence gives a number twice",
         sql: "UPDATE ledger SET entry_no = (SELECT max(entry_no) FROM ledger) WHERE (session, seq) IN
-                  (SELECT session, max(seq) FROM ledger WHERE entry_no < (SELECT max(entry_no) FROM ledger) GROUP BY 1 LIMIT 1)",
+                  (SELECT session, max(seq) FROM ledger
+                   WHERE session <> (SELECT session FROM ledger ORDER BY entry_no DESC LIMIT 1) GROUP BY 1 LIMIT 1)",
         caught: |v| v.reordered == 1,
     },
     Case {

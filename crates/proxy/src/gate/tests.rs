@@ -100,12 +100,18 @@ async fn nobody_slips_through() {
     const ROUNDS: u64 = 4_000;
     let gate = Arc::new(Gate::new(Side::Blue, 0));
     let inside = Arc::new(AtomicU64::new(0));
+    let visits = Arc::new(AtomicU64::new(0));
     let truth = Arc::new(AtomicBool::new(false));
     let stop = Arc::new(AtomicBool::new(false));
     let mut tasks = Vec::new();
     for _ in 0..SESSIONS {
-        let (gate, inside, truth, stop) =
-            (Arc::clone(&gate), Arc::clone(&inside), Arc::clone(&truth), Arc::clone(&stop));
+        let (gate, inside, visits, truth, stop) = (
+            Arc::clone(&gate),
+            Arc::clone(&inside),
+            Arc::clone(&visits),
+            Arc::clone(&truth),
+            Arc::clone(&stop),
+        );
         tasks.push(tokio::spawn(async move {
             let mut transactions = 0u64;
             while !stop.load(Ordering::SeqCst) {
@@ -118,6 +124,7 @@ async fn nobody_slips_through() {
                     continue;
                 };
                 inside.fetch_add(1, Ordering::SeqCst);
+                visits.fetch_add(1, Ordering::SeqCst);
                 assert_eq!(course.side == Side::Green, truth.load(Ordering::SeqCst), "wrong side");
                 if transactions.is_multiple_of(7) {
                     tokio::task::yield_now().await;
@@ -129,10 +136,22 @@ async fn nobody_slips_through() {
                     tokio::task::yield_now().await;
                 }
             }
-            transactions
         }));
     }
+    let mut seen = 0;
     for round in 1..=ROUNDS {
+        // A busy machine may let the driver run alone for long: every now and then it waits for somebody to get in.
+        if round % 16 == 1 {
+            let somebody = async {
+                while visits.load(Ordering::SeqCst) == seen {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), somebody)
+                .await
+                .expect("nobody enters an open gate");
+            seen = visits.load(Ordering::SeqCst);
+        }
         drive(&gate, &hold(round, 60_000)).unwrap();
         let left = gate.drained(Instant::now() + Duration::from_secs(10)).await;
         assert_eq!(left, 0, "round {round}");
@@ -142,16 +161,11 @@ async fn nobody_slips_through() {
         assert_eq!(drive(&gate, &Event::Repoint { epoch: round, side }), Ok(Effect::Repointed));
         assert_eq!(inside.load(Ordering::SeqCst), 0, "round {round}");
         drive(&gate, &Event::Release { epoch: round }).unwrap();
-        if round.is_multiple_of(16) {
-            tokio::task::yield_now().await;
-        }
     }
     stop.store(true, Ordering::SeqCst);
-    let mut total = 0;
     for task in tasks {
-        total += tokio::time::timeout(Duration::from_secs(20), task).await.expect("stuck").unwrap();
+        tokio::time::timeout(Duration::from_secs(20), task).await.expect("stuck").unwrap();
     }
-    assert!(total > 0);
     assert_eq!(gate.busy(), 0);
     assert_eq!(gate.view().waiting, 0);
 }
