@@ -18,6 +18,9 @@ use crate::stop::Stop;
 /// The most facts one step may note; later ones are dropped.
 const MAX_FACTS: usize = 256;
 
+/// The facts that a step has noted so far.
+pub(crate) type Noted = Arc<Mutex<Facts>>;
+
 /// The context of one call of a step.
 #[derive(Clone)]
 pub struct Cx {
@@ -30,7 +33,7 @@ pub struct Cx {
     pub(crate) deadline: Option<Instant>,
     pub(crate) stop: Stop,
     pub(crate) observer: Arc<dyn Observer>,
-    pub(crate) facts: Arc<Mutex<Facts>>,
+    pub(crate) facts: Noted,
 }
 
 impl std::fmt::Debug for Cx {

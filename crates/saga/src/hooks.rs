@@ -11,7 +11,7 @@ pub enum CrashPoint {
     Started,
     /// `apply` came back, nothing was recorded yet.
     Applied,
-    /// `Succeeded` is recorded.
+    /// `Succeeded` is decided and recorded; inside the section it may not be in the journal before the next record.
     Succeeded,
     /// `UndoStarted` is recorded, nothing was undone yet.
     UndoStarted,

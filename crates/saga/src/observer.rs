@@ -1,4 +1,4 @@
-//! The public stream: every event once it is in the journal, and fleeting progress between them.
+//! The public stream: every event as it happens, and fleeting progress between them.
 //! Its readers cannot write.
 
 use serde::Serialize;
@@ -28,7 +28,7 @@ pub struct Progress {
 
 /// Is told of everything, in order, and must not block.
 pub trait Observer: Send + Sync {
-    /// An event is in the journal.
+    /// An event happened. It is in the journal; the success of a step inside the section comes there with the next event.
     fn event(&self, run: &RunId, event: &Event);
     /// A step has come further.
     fn progress(&self, progress: &Progress);

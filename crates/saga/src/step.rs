@@ -50,7 +50,7 @@ impl StepKind {
 /// One entry of the runbook, over a world `W`.
 ///
 /// A step must bear: `apply` after a part of it or all of it was done before; `undo` when nothing, a part or all was
-/// done, and twice; being dropped at any `await` when a section's deadline passes (then `undo` must first make sure
+/// done, and twice; being dropped at any `await` when a section's deadline passes, or a look when the guard refuses (then `undo` must first make sure
 /// that nothing of the dropped `apply` is still in flight, such as a query that a server is still running).
 /// It reads its parameters from [`Cx::params`] and keeps nothing between calls.
 #[async_trait]
@@ -69,14 +69,14 @@ pub trait Step<W: Send + Sync + 'static>: Send + Sync {
     /// Whether its records must be on the disk before the run goes on. [`Durability::Deferred`] survives the death of
     /// the process, not that of the machine. It is honoured inside the section only, where each sync is a wait for
     /// clients; there the start of the section's first step and of the point of no return are synced nevertheless, and no
-    /// success is.
+    /// success is: it is written together with what comes next.
     fn durability(&self) -> Durability {
         Durability::Sync
     }
 
     /// Looks before `Started` is recorded whether the step may begin at all: that what earlier steps brought about
     /// still holds. Refusing here unwinds the run without this step having started, which for the point of no return
-    /// is the last moment to refuse.
+    /// is the last moment to refuse. [`Step::observe`] is asked at the same time, and dropped when this refuses.
     ///
     /// # Errors
     /// Refused if the step must not begin; Unknown if that could not be found out.
@@ -84,7 +84,9 @@ pub trait Step<W: Send + Sync + 'static>: Send + Sync {
         Ok(())
     }
 
-    /// Looks at the world. Changes nothing.
+    /// Looks at the world. Changes nothing. Asked first beside [`Step::guard`], before `Started` is recorded; where that
+    /// fails or finds what is not ours, the point of no return is not passed, and any other step is looked at again
+    /// once it has started.
     ///
     /// # Errors
     /// Unknown if the world could not be looked at.

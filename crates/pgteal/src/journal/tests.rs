@@ -198,6 +198,11 @@ async fn a_full_disk_is_named_and_costs_nothing_that_was_kept() {
     let large = event(1, EventBody::RunCreated { plan: plan(&lease.deployment, 200_000) });
     let error = journal.append(&other, lease.epoch, 0, &[large], Durability::Deferred).await.unwrap_err();
     assert_eq!(error, JournalError::Full { place: subject.path().display().to_string() });
+    // The first of the two would have had room.
+    let two = [started(2), event(3, EventBody::UndoRequested { by: "x".repeat(200_000) })];
+    let error = journal.append(&run, lease.epoch, 1, &two, Durability::Deferred).await.unwrap_err();
+    assert_eq!(error, JournalError::Full { place: subject.path().display().to_string() });
+    assert_eq!(journal.load(&run).await.unwrap().len(), 1);
     journal.append(&run, lease.epoch, 1, &[started(2)], Durability::Sync).await.unwrap();
     drop(journal);
     let journal = SqliteJournal::open(subject.path()).await.unwrap();

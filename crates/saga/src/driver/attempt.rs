@@ -17,14 +17,20 @@ pub(super) enum Verdict {
     Died,
 }
 
-/// Tries `step` once; `applied` is asked after `apply` came back, and ends the try when it says so.
+/// Tries `step` once, from what was `seen` of it, if it was looked at already; `applied` is asked after `apply` came
+/// back, and ends the try when it says so.
 pub(super) async fn forward<W: Send + Sync + 'static>(
     step: &dyn Step<W>,
     world: &W,
     cx: &Cx,
+    seen: Option<Verdict>,
     applied: impl FnOnce() -> bool,
 ) -> Verdict {
-    match look(step, world, cx).await {
+    let seen = match seen {
+        Some(seen) => seen,
+        None => look(step, world, cx).await,
+    };
+    match seen {
         Verdict::NotDone => {}
         other => return other,
     }

@@ -1,8 +1,8 @@
 //! What happens when the journal fails while clients are held: the section is undone without a record.
 //! Refuses to touch the world when somebody else may be driving, or when the point of no return may be recorded.
 //!
-//! The journal then says that steps succeeded which were undone. That is safe: on the resume the section's steps are
-//! looked at again, and the run unwinds, if its deadline has not done so already.
+//! The journal then says that steps succeeded or started which were undone. That is safe: on the resume the section's
+//! steps are looked at again, and the run unwinds or does them anew, if its deadline has not unwound it already.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The way forward: guard, start, try, and what is recorded of it.
 //! Refuses to choose the step.
 
-use crate::cx::Cx;
+use crate::cx::{Cx, Noted};
 use crate::driver::attempt::{self, Verdict};
 use crate::driver::{Driver, DriverError};
 use crate::event::EventBody;
@@ -14,28 +14,53 @@ use crate::step::StepKind;
 impl<W: Send + Sync + 'static> Driver<W> {
     pub(super) async fn begin(&mut self, index: usize) -> Result<(), DriverError> {
         let (step, cx) = (self.step(index)?, self.cx(index));
-        let guarded = step.guard(&self.setup.world, &cx);
-        match self.interruptible(self.state.is_bounded(), guarded).await {
+        // Both only look, so they look at the same time; a guard that refuses ends the other's look. What is seen now is
+        // as good as seen after `Started`: the step's object is changed by the driver that holds the lease alone, and that
+        // is busy here. Who was overtaken learns it from the append of `Started`, before any effect.
+        let world = &*self.setup.world;
+        let looked = async { Ok(attempt::look(&*step, world, &cx).await) };
+        let both = async { tokio::try_join!(step.guard(world, &cx), looked) };
+        let seen = match self.interruptible(self.state.is_bounded(), both).await {
             None => return Ok(()),
             Some(Err(error)) => return self.fail(index, error).await,
-            Some(Ok(())) => {}
-        }
-        // The guard took time: past the deadline the point of no return must not be passed.
+            Some(Ok(((), seen))) => seen,
+        };
+        // That took time: past the deadline the point of no return must not be passed.
         let is_late = self.state.deadline().is_some_and(|deadline| self.setup.clock.now() >= deadline);
         if is_late || (self.setup.stop.is_requested() && self.state.is_bounded()) {
             return Ok(());
         }
+        let seen = match seen {
+            // Whoever cannot see where the point leads to does not pass it.
+            Verdict::Failed(error) if step.kind() == StepKind::PointOfNoReturn => {
+                return self.fail(index, error).await;
+            }
+            // As for a step that is taken up again: it has started, and is looked at anew.
+            Verdict::Failed(_) => None,
+            seen => Some(seen),
+        };
         let body = EventBody::Started { step: self.id(index) };
         self.record(body, self.durability(index)).await?;
         self.reached(index, CrashPoint::Started)?;
-        self.pursue(index).await
+        self.try_once(index, seen, cx.facts).await
     }
 
     pub(super) async fn pursue(&mut self, index: usize) -> Result<(), DriverError> {
-        let (step, cx) = (self.step(index)?, self.cx(index));
+        self.try_once(index, None, Noted::default()).await
+    }
+
+    /// Tries a started step, from what was `seen` of it and `noted` by it before it had started.
+    async fn try_once(
+        &mut self,
+        index: usize,
+        seen: Option<Verdict>,
+        noted: Noted,
+    ) -> Result<(), DriverError> {
+        let step = self.step(index)?;
+        let cx = Cx { facts: noted, ..self.cx(index) };
         let (hooks, kind) = (&self.setup.hooks, self.state.plan().kind());
         let applied = || hooks.reached(kind, step.id(), CrashPoint::Applied) == Fate::Die;
-        let tried = attempt::forward(&*step, &self.setup.world, &cx, applied);
+        let tried = attempt::forward(&*step, &self.setup.world, &cx, seen, applied);
         let Some(verdict) = self.interruptible(self.state.is_bounded(), tried).await else {
             return Ok(());
         };
@@ -57,7 +82,11 @@ impl<W: Send + Sync + 'static> Driver<W> {
     }
 
     pub(super) async fn succeed(&mut self, index: usize, body: EventBody) -> Result<(), DriverError> {
-        self.record(body, self.durability_of_success(index)).await?;
+        if self.is_success_held_back(index) {
+            self.hold_back(body)?;
+        } else {
+            self.record(body, self.durability_of_success(index)).await?;
+        }
         self.reached(index, CrashPoint::Succeeded)
     }
 

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::cx::Cx;
 use crate::decide::{BY_STOP, Decision, Now, decide};
-use crate::event::{Doing, EventBody};
+use crate::event::{Doing, Event, EventBody};
 use crate::fault::Failure;
 use crate::hooks::{CrashPoint, Fate, Hooks, NoHooks};
 use crate::ids::{Epoch, RunId};
@@ -193,6 +193,8 @@ pub struct Driver<W: Send + Sync + 'static> {
     state: State,
     /// Whether the last event of the journal is not this driver's own, so that it must say that it took over.
     must_resume: bool,
+    /// Events that the state has and the journal has not yet; see `record`.
+    held_back: Vec<Event>,
     /// Whether the journal failed at the start of the point of no return, so that nobody knows if that is recorded.
     point_in_doubt: bool,
 }
@@ -216,8 +218,7 @@ impl<W: Send + Sync + 'static> Driver<W> {
         let events = std::slice::from_ref(&first);
         setup.journal.append(&run, lease.epoch, 0, events, Durability::Sync).await?;
         setup.observer.event(&run, &first);
-        let (epoch, holder) = (lease.epoch, lease.holder.clone());
-        Ok(Self { setup, run, epoch, holder, state, must_resume: false, point_in_doubt: false })
+        Ok(Self::new(setup, run, lease, state, false))
     }
 
     /// Takes up the run `run` as the journal has it. Writes nothing yet.
@@ -229,8 +230,13 @@ impl<W: Send + Sync + 'static> Driver<W> {
         let events = setup.journal.load(&run).await?;
         let state = fold(&events).map_err(|source| DriverError::Illegal { run: run.clone(), source })?;
         check(&setup, &run, state.plan(), lease)?;
+        Ok(Self::new(setup, run, lease, state, true))
+    }
+
+    fn new(setup: Setup<W>, run: RunId, lease: &Lease, state: State, must_resume: bool) -> Self {
         let (epoch, holder) = (lease.epoch, lease.holder.clone());
-        Ok(Self { setup, run, epoch, holder, state, must_resume: true, point_in_doubt: false })
+        let (held_back, point_in_doubt) = (Vec::new(), false);
+        Self { setup, run, epoch, holder, state, must_resume, held_back, point_in_doubt }
     }
 
     /// Drives the run until it is over or rests.
@@ -241,7 +247,11 @@ impl<W: Send + Sync + 'static> Driver<W> {
         if !self.state.is_over() && (self.must_resume || self.state.rest().is_some()) {
             self.take_over(Vec::new()).await?;
         }
-        let ended = self.drive().await;
+        let ended = match self.drive().await {
+            // The dead write nothing any more, nor does a journal that failed take anything.
+            ended @ Err(DriverError::Died { .. } | DriverError::Journal(_)) => ended,
+            ended => self.write_held_back().await.and(ended),
+        };
         match ended {
             Err(DriverError::Journal(source)) => Err(self.without_journal(source).await),
             other => other,
@@ -320,12 +330,12 @@ impl<W: Send + Sync + 'static> Driver<W> {
     async fn act(&mut self, decision: Decision, stop: bool) -> Result<(), DriverError> {
         match decision {
             Decision::Begin { step, not_before } => {
-                if self.wait_until(not_before, stop).await {
+                if self.wait_until(not_before, stop).await? {
                     self.begin(step).await?;
                 }
             }
             Decision::Continue { step, not_before } => {
-                if self.wait_until(not_before, stop).await {
+                if self.wait_until(not_before, stop).await? {
                     self.pursue(step).await?;
                 }
             }
@@ -341,7 +351,7 @@ impl<W: Send + Sync + 'static> Driver<W> {
             }
             Decision::BeginUndo { step } => self.begin_undo(step).await?,
             Decision::ContinueUndo { step, not_before } => {
-                if self.wait_until(not_before, stop).await {
+                if self.wait_until(not_before, stop).await? {
                     self.pursue_undo(step).await?;
                 }
             }
@@ -358,16 +368,12 @@ impl<W: Send + Sync + 'static> Driver<W> {
 
     /// Waits until `at`. Says false if the operator or the deadline ended the wait: then it must be decided anew. A stop
     /// that was known when the wait was decided does not end it.
-    async fn wait_until(&self, at: Option<jiff::Timestamp>, stop: bool) -> bool {
-        let clock = &self.setup.clock;
-        match at {
-            Some(at) if at > clock.now() => {
-                let wait = tokio::time::sleep_until(clock.instant_of(at));
-                let may_stop = !stop && (!self.state.is_section_open() || self.state.is_bounded());
-                self.interruptible(may_stop, wait).await.is_some()
-            }
-            _ => true,
-        }
+    async fn wait_until(&mut self, at: Option<jiff::Timestamp>, stop: bool) -> Result<bool, DriverError> {
+        let Some(at) = at.filter(|at| *at > self.setup.clock.now()) else { return Ok(true) };
+        self.write_held_back().await?;
+        let wait = tokio::time::sleep_until(self.setup.clock.instant_of(at));
+        let may_stop = !stop && (!self.state.is_section_open() || self.state.is_bounded());
+        Ok(self.interruptible(may_stop, wait).await.is_some())
     }
 
     /// `work`, unless the section's deadline or, with `may_stop`, the operator ends it first.

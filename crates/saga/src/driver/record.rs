@@ -1,5 +1,10 @@
-//! Writing down: the transition table first, then the journal, then the stream.
-//! Refuses to write what the table does not allow.
+//! Writing down: the transition table first, then the journal, then the stream. Refuses to write what the table does
+//! not allow.
+//!
+//! The success of a step inside the section, but for its last, is not written by itself but with the next record: clients
+//! wait for every write there. Until then the state and the stream have it, and the journal has not. Lost with the
+//! process it is as harmless as lost with the machine: the step has started there and no later one has, so that a
+//! resume looks at it again, and sees that it is done.
 
 use crate::clock::Clock;
 use crate::driver::{Driver, DriverError};
@@ -28,23 +33,61 @@ impl<W: Send + Sync + 'static> Driver<W> {
         durability: Durability,
     ) -> Result<(), DriverError> {
         let mut next = self.state.clone();
-        let mut events = Vec::with_capacity(bodies.len());
+        let mut events = self.held_back.clone();
         for body in bodies {
             let event = event(&self.setup.clock, next.seq(), self.epoch, body);
             next.apply(&event).map_err(|source| DriverError::Illegal { run: self.run.clone(), source })?;
             events.push(event);
         }
-        let journal = &self.setup.journal;
-        let appended = journal.append(&self.run, self.epoch, self.state.seq(), &events, durability).await;
-        if let Err(error) = appended {
-            self.point_in_doubt = next.is_passed();
-            return Err(error.into());
-        }
+        self.append(&events, durability, next.is_passed()).await?;
+        let told = std::mem::take(&mut self.held_back).len();
         self.state = next;
-        for event in &events {
+        for event in &events[told..] {
             self.setup.observer.event(&self.run, event);
         }
         Ok(())
+    }
+
+    /// Takes an event in that is written with the next record.
+    pub(super) fn hold_back(&mut self, body: EventBody) -> Result<(), DriverError> {
+        let event = event(&self.setup.clock, self.state.seq(), self.epoch, body);
+        let illegal = |source| DriverError::Illegal { run: self.run.clone(), source };
+        self.state.apply(&event).map_err(illegal)?;
+        self.setup.observer.event(&self.run, &event);
+        self.held_back.push(event);
+        Ok(())
+    }
+
+    /// Writes what was held back, if anything was.
+    pub(super) async fn write_held_back(&mut self) -> Result<(), DriverError> {
+        if !self.held_back.is_empty() {
+            let events = self.held_back.clone();
+            self.append(&events, Durability::Deferred, self.state.is_passed()).await?;
+            self.held_back.clear();
+        }
+        Ok(())
+    }
+
+    /// Appends `events`, of which the first are those held back. All or none is written; where the point of no return is
+    /// passed by them and nobody can say which, it is in doubt.
+    async fn append(
+        &mut self,
+        events: &[Event],
+        durability: Durability,
+        passes: bool,
+    ) -> Result<(), DriverError> {
+        let written = self.state.seq() - self.held_back.len() as u64;
+        let appended = self.setup.journal.append(&self.run, self.epoch, written, events, durability).await;
+        if let Err(error) = appended {
+            self.point_in_doubt = passes;
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Whether the success of the step at `index` waits for the next record.
+    pub(super) fn is_success_held_back(&self, index: usize) -> bool {
+        self.state.plan().section_span().is_some_and(|(first, last)| first <= index && index < last)
     }
 
     /// How durable the success of the step at `index` must be. Inside the section it never waits for the disk: lost with

@@ -32,6 +32,12 @@ pub enum Fault {
     CrashInUndo(CrashPoint),
     /// `guard` refuses.
     RefuseGuard,
+    /// `guard` refuses after a look at the step has said that it is done.
+    RefuseGuardDone,
+    /// `guard` does not come back, and what succeeded before it may not be in the journal yet.
+    HangGuard,
+    /// All of the effect is there when the step begins: it is not applied.
+    DoneEarly,
     /// `apply` refuses before it did anything.
     RefuseBefore,
     /// `apply` does all and refuses then.
@@ -50,20 +56,23 @@ pub enum Fault {
     CutThenRefuse(u8),
     /// Something of somebody else stands in the step's place ([`Bench::occupy`](super::Bench::occupy)).
     Occupied,
-    /// The driver dies, and before another resumes the step's effect is lost ([`Bench::lose`](super::Bench::lose)).
+    /// The driver dies in the next step, and before another resumes the step's effect is lost
+    /// ([`Bench::lose`](super::Bench::lose)).
     Lost,
+    /// The same, but the driver dies before the step's success is in the journal.
+    LostUnwritten,
     /// `apply` never comes back.
     Hang,
     /// The run unwinds and `undo` fails without an answer, each time.
     UndoUnknown,
     /// The run unwinds and `undo` says Ok and did nothing.
     UndoLie,
-    /// The operator stops the run when the step has started.
-    Stop,
+    /// The operator stops the run at a crash point.
+    Stop(CrashPoint),
     /// Another driver takes the lease at a crash point.
     Overtaken(CrashPoint),
-    /// The journal fails from the step's start on, and is well again later.
-    JournalFails,
+    /// The journal fails from a crash point on, and is well again later.
+    JournalFails(CrashPoint),
 }
 
 impl Fault {
@@ -75,6 +84,8 @@ impl Fault {
             Self::PowerLossThenUndo(point) => format!("power loss then undo, {point}"),
             Self::CrashInUndo(point) => format!("crash in undo, {point}"),
             Self::Overtaken(point) => format!("overtaken, {point}"),
+            Self::Stop(point) => format!("stop, {point}"),
+            Self::JournalFails(point) => format!("journal fails, {point}"),
             Self::CutShort(waits) => format!("cut short, {waits}"),
             Self::CutThenRefuse(waits) => format!("cut then refuse, {waits}"),
             other => format!("{other:?}"),
@@ -129,10 +140,12 @@ fn faults(way: &Way, index: usize, kind: StepKind) -> Vec<Fault> {
             faults.extend([Fault::CrashThenUndo(point), Fault::PowerLossThenUndo(point)]);
         }
     }
-    faults.extend([Fault::RefuseGuard, Fault::RefuseBefore, Fault::RefuseAfter, Fault::Foreign]);
-    faults.extend([Fault::Unknown, Fault::UnknownOnce, Fault::Stop]);
+    faults.extend([Fault::RefuseGuard, Fault::RefuseGuardDone, Fault::RefuseBefore, Fault::RefuseAfter]);
+    faults.extend([Fault::Foreign, Fault::Unknown, Fault::UnknownOnce]);
+    let twice = [CrashPoint::Started, CrashPoint::Succeeded];
+    faults.extend(twice.map(Fault::Stop));
     if kind != StepKind::Gate {
-        faults.push(Fault::Lie);
+        faults.extend([Fault::Lie, Fault::DoneEarly]);
         faults.extend(CUTS.map(Fault::CutShort));
     }
     if way.is_reversible(index) && kind == StepKind::Effect {
@@ -141,10 +154,18 @@ fn faults(way: &Way, index: usize, kind: StepKind) -> Vec<Fault> {
     }
     if way.is_bounded(index) {
         if kind == StepKind::Effect {
+            faults.push(Fault::LostUnwritten);
+        }
+        if kind == StepKind::Effect && way.is_bounded(index + 1) {
             faults.push(Fault::Lost);
         }
         faults.push(Fault::Hang);
-        faults.push(Fault::JournalFails);
+    }
+    if way.is_in_section(index) {
+        faults.extend(twice.map(Fault::JournalFails));
+    }
+    if index > 0 && way.is_bounded(index - 1) && way.is_in_section(index) {
+        faults.push(Fault::HangGuard);
     }
     if way.is_reversible(index) {
         faults.extend(CrashPoint::BACKWARD.map(Fault::CrashInUndo));
@@ -181,6 +202,27 @@ impl Way {
 
     /// Whether the deadline is running while the step runs.
     pub(super) fn is_bounded(&self, index: usize) -> bool {
-        self.is_reversible(index) && self.section.is_some_and(|(first, last)| (first..=last).contains(&index))
+        self.is_reversible(index) && self.is_in_section(index)
+    }
+
+    /// Whether the step is inside the section.
+    pub(super) fn is_in_section(&self, index: usize) -> bool {
+        self.section.is_some_and(|(first, last)| (first..=last).contains(&index))
+    }
+
+    /// Whether the step's success is written with what comes next.
+    pub(super) fn is_held_back(&self, index: usize) -> bool {
+        self.is_in_section(index) && self.is_in_section(index + 1)
+    }
+
+    /// Whether a journal that fails from `point` of the step on fails while everything can still be taken back, and at
+    /// another record than the start of the point of no return, of which nobody knows then whether it is there.
+    pub(super) fn is_undone_unrecorded(&self, index: usize, point: CrashPoint) -> bool {
+        self.is_bounded(index)
+            && if self.is_held_back(index) {
+                self.is_bounded(index + 1)
+            } else {
+                point == CrashPoint::Started
+            }
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -13,6 +14,9 @@ use crate::journal::Durability;
 use crate::registry::Registry;
 use crate::step::{Observation, Step, StepKind};
 
+/// Long enough for another call of the same step to get its turn.
+const MOMENT: Duration = Duration::from_millis(5);
+
 /// How a step misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Misbehaviour {
@@ -21,6 +25,9 @@ pub(super) enum Misbehaviour {
     ApplyTwice,
     UndoTwice,
     RefuseGuard,
+    RefuseGuardDone,
+    HangGuard,
+    DoneEarly,
     RefuseBefore,
     RefuseAfter,
     Foreign,
@@ -113,8 +120,12 @@ impl<W: Send + Sync + 'static> Faulty<W> {
 
     /// Whether the step misbehaves so now; counts it.
     fn is(&self, what: Misbehaviour) -> bool {
-        let on = self.switches.iter().find(|switch| switch.is_on(what, self.inner.id()));
-        on.inspect(|switch| switch.hit()).is_some()
+        self.on(what).inspect(|switch| switch.hit()).is_some()
+    }
+
+    /// The switch that makes the step misbehave so now.
+    fn on(&self, what: Misbehaviour) -> Option<&Arc<Switch>> {
+        self.switches.iter().find(|switch| switch.is_on(what, self.inner.id()))
     }
 
     fn object(&self) -> String {
@@ -144,18 +155,42 @@ impl<W: Send + Sync + 'static> Step<W> for Faulty<W> {
         if self.is(Misbehaviour::RefuseGuard) {
             return Err(StepError::refused(self.object(), "guard refuses"));
         }
-        self.inner.guard(world, cx).await
+        if self.is(Misbehaviour::RefuseGuardDone) {
+            // The look has its answer by then.
+            tokio::time::sleep(MOMENT).await;
+            return Err(StepError::refused(self.object(), "guard refuses what is done"));
+        }
+        if self.is(Misbehaviour::HangGuard) {
+            return std::future::pending().await;
+        }
+        self.inner.guard(world, cx).await?;
+        if let Some(switch) = self.on(Misbehaviour::DoneEarly).filter(|switch| !switch.was_hit()) {
+            self.inner.apply(world, cx).await?;
+            switch.hit();
+        }
+        Ok(())
     }
 
     async fn observe(&self, world: &W, cx: &Cx) -> Result<Observation, StepError> {
         if self.is(Misbehaviour::Foreign) {
             return Ok(Observation::Foreign(self.object()));
         }
+        if self.on(Misbehaviour::RefuseGuardDone).is_some() {
+            return Ok(Observation::Done);
+        }
+        if let Some(switch) = self.on(Misbehaviour::DoneEarly) {
+            while !switch.was_hit() {
+                tokio::time::sleep(MOMENT).await;
+            }
+        }
         self.inner.observe(world, cx).await
     }
 
     async fn apply(&self, world: &W, cx: &Cx) -> Result<(), StepError> {
         let _counted = self.is(Misbehaviour::Count);
+        if self.on(Misbehaviour::DoneEarly).is_some() {
+            return Err(StepError::refused(self.object(), "it is done, and is applied all the same"));
+        }
         if self.is(Misbehaviour::RefuseBefore) {
             return Err(StepError::refused(self.object(), "apply refuses"));
         }

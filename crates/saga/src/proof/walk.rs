@@ -140,6 +140,9 @@ impl<B: Bench> Walk<'_, B> {
             Fault::PowerLossThenUndo(point) => self.crash(step, point, true, true).await,
             Fault::CrashInUndo(point) => self.crash_in_undo(step, point).await,
             Fault::RefuseGuard => self.refuse(step, Misbehaviour::RefuseGuard).await,
+            Fault::RefuseGuardDone => self.refuse(step, Misbehaviour::RefuseGuardDone).await,
+            Fault::HangGuard => self.hang_guard(step).await,
+            Fault::DoneEarly => self.once(step, Misbehaviour::DoneEarly).await,
             Fault::RefuseBefore => self.refuse(step, Misbehaviour::RefuseBefore).await,
             Fault::RefuseAfter => self.refuse(step, Misbehaviour::RefuseAfter).await,
             Fault::Foreign => self.refuse(step, Misbehaviour::Foreign).await,
@@ -151,11 +154,12 @@ impl<B: Bench> Walk<'_, B> {
             Fault::CutThenRefuse(waits) => self.refuse(step, Misbehaviour::CutThenRefuse(waits)).await,
             Fault::Occupied => self.occupied(step).await,
             Fault::Lost => self.lost(step).await,
+            Fault::LostUnwritten => self.lost_unwritten(step).await,
             Fault::UndoUnknown => self.undo_fails(step, Misbehaviour::UndoUnknown).await,
             Fault::UndoLie => self.undo_fails(step, Misbehaviour::UndoLie).await,
-            Fault::Stop => self.stop(step).await,
+            Fault::Stop(point) => self.stop(step, point).await,
             Fault::Overtaken(point) => self.overtaken(step, point).await,
-            Fault::JournalFails => self.journal_fails(step).await,
+            Fault::JournalFails(point) => self.journal_fails(step, point).await,
             other => Err(format!("{other:?} is not a fault of a step")),
         }
     }
@@ -175,6 +179,10 @@ impl<B: Bench> Walk<'_, B> {
             return Ok(false);
         }
         self.expect(&ended, &Err(DriverError::Died { step: self.id(step), point }))?;
+        if point == CrashPoint::Succeeded {
+            self.must_have_written_last(if self.way.is_held_back(step) { "started" } else { "succeeded" })
+                .await?;
+        }
         if power {
             self.rig.journal.lose_power();
         }
@@ -211,8 +219,9 @@ impl<B: Bench> Walk<'_, B> {
             self.expect(&ended, &Ok(Outcome::Done))?;
             return Ok(false);
         }
-        // The guard of the point of no return is asked before it has started.
-        let before_point = how == Misbehaviour::RefuseGuard && self.way.point == Some(step);
+        // The guard of the point of no return is asked before it has started, and the look beside it.
+        let before = [Misbehaviour::RefuseGuard, Misbehaviour::RefuseGuardDone, Misbehaviour::Foreign];
+        let before_point = before.contains(&how) && self.way.point == Some(step);
         if self.way.is_reversible(step) || before_point {
             self.must_have_unwound(&ended).await?;
         } else {
@@ -262,17 +271,46 @@ impl<B: Bench> Walk<'_, B> {
         Ok(true)
     }
 
+    /// The deadline passes while the step's guard is asked: what came before is written first.
+    async fn hang_guard(&mut self, step: usize) -> Result<Touched, String> {
+        let switch = self.switch(Misbehaviour::HangGuard, Some(step));
+        let ended = self.rig.drive(How::default()).await?;
+        self.must_have_unwound(&ended).await?;
+        let events = self.rig.events().await?;
+        let names: Vec<_> = events.iter().map(|event| event.body.name()).collect();
+        if !names.windows(2).any(|pair| pair == ["succeeded", "deadline"]) {
+            return Err(format!("the deadline does not come after a success: {names:?}"));
+        }
+        Ok(switch.was_hit())
+    }
+
     /// A driver that takes up an open section relies on nothing an earlier one saw.
     async fn lost(&self, step: usize) -> Result<Touched, String> {
-        let point = CrashPoint::Succeeded;
-        let at = At::new(self.id(step), point, Moment::Die);
-        let ended = self.rig.drive(How { hooks: Some(Arc::clone(&at)), ..How::default() }).await?;
-        self.expect(&ended, &Err(DriverError::Died { step: self.id(step), point }))?;
-        if !self.rig.lose(&self.id(step)).await? {
+        if !self.die_and_lose(step, step + 1, CrashPoint::Started).await? {
             return Ok(false);
         }
         self.must_be_unwound(How::default()).await?;
         Ok(true)
+    }
+
+    /// Nothing was built yet on a success that was not written: the step is done anew.
+    async fn lost_unwritten(&self, step: usize) -> Result<Touched, String> {
+        if !self.die_and_lose(step, step, CrashPoint::Succeeded).await? {
+            return Ok(false);
+        }
+        match self.way.is_held_back(step) {
+            true => self.must_be_done(How::default()).await?,
+            false => self.must_be_unwound(How::default()).await?,
+        }
+        Ok(true)
+    }
+
+    /// The driver dies at `point` of the step `at`, and the effect of `step` is lost.
+    async fn die_and_lose(&self, step: usize, at: usize, point: CrashPoint) -> Result<bool, String> {
+        let hooks = At::new(self.id(at), point, Moment::Die);
+        let ended = self.rig.drive(How { hooks: Some(hooks), ..How::default() }).await?;
+        self.expect(&ended, &Err(DriverError::Died { step: self.id(at), point }))?;
+        self.rig.lose(&self.id(step)).await
     }
 
     async fn undo_fails(&mut self, step: usize, how: Misbehaviour) -> Result<Touched, String> {
@@ -292,9 +330,9 @@ impl<B: Bench> Walk<'_, B> {
     }
 
     /// A stop rests and goes on; under the deadline it unwinds; past the point of no return the section ends first.
-    async fn stop(&self, step: usize) -> Result<Touched, String> {
+    async fn stop(&self, step: usize, point: CrashPoint) -> Result<Touched, String> {
         let (handle, stop) = Stop::pair();
-        let at = At::new(self.id(step), CrashPoint::Started, Moment::Stop(handle));
+        let at = At::new(self.id(step), point, Moment::Stop(handle));
         let how = How { hooks: Some(Arc::clone(&at)), stop: Some(stop), ..How::default() };
         let ended = self.rig.drive(how).await?;
         match &ended {
@@ -309,7 +347,7 @@ impl<B: Bench> Walk<'_, B> {
     }
 
     /// Another driver takes the lease: this one must not record anything more, and the other goes on.
-    async fn overtaken(&self, step: usize, point: CrashPoint) -> Result<Touched, String> {
+    async fn overtaken(&mut self, step: usize, point: CrashPoint) -> Result<Touched, String> {
         let other = Moment::Overtake(Arc::clone(&self.rig.journal), self.rig.plan.deployment().clone());
         let at = At::new(self.id(step), point, other);
         let ended = self.rig.drive(How { hooks: Some(Arc::clone(&at)), ..How::default() }).await?;
@@ -320,23 +358,31 @@ impl<B: Bench> Walk<'_, B> {
         if !matches!(ended, Err(DriverError::Journal(JournalError::StaleEpoch { .. }))) {
             return Err(format!("a driver that was overtaken ended as {ended:?}"));
         }
-        let last = self.rig.events().await?.last().map(|event| event.body.name());
-        let expected = if point == CrashPoint::Succeeded { "succeeded" } else { "started" };
-        if last != Some(expected) {
-            return Err(format!("a driver that was overtaken after {expected} recorded {last:?}"));
-        }
+        let is_written = point == CrashPoint::Succeeded && !self.way.is_held_back(step);
+        self.must_have_written_last(if is_written { "succeeded" } else { "started" }).await?;
+        let applied = self.switch(Misbehaviour::Count, Some(step));
         self.must_be_done(How::default()).await?;
+        let lasts = !matches!(self.rig.plan.steps()[step].kind, StepKind::Transient | StepKind::Gate);
+        if applied.was_hit() && point == CrashPoint::Succeeded && lasts {
+            return Err("the other applied once more what it could have seen to be done".into());
+        }
         Ok(true)
     }
 
-    /// Clients must not stay held because the journal fails: the section is undone, and the record made up for later.
-    async fn journal_fails(&self, step: usize) -> Result<Touched, String> {
+    /// Clients must not stay held because the journal fails: the section is undone, and the record made up for later. Where
+    /// the point of no return may be passed nothing is undone, and the run goes on later.
+    async fn journal_fails(&self, step: usize, point: CrashPoint) -> Result<Touched, String> {
         let sickly = Sickly::new(Arc::clone(&self.rig.journal));
-        let at = At::new(self.id(step), CrashPoint::Started, Moment::BreakJournal(Arc::clone(&sickly)));
+        let at = At::new(self.id(step), point, Moment::BreakJournal(Arc::clone(&sickly)));
         let how = How { hooks: Some(Arc::clone(&at)), sickly: Some(sickly), ..How::default() };
         let ended = self.rig.drive(how).await?;
+        let is_undone = self.way.is_undone_unrecorded(step, point);
         match ended {
-            Err(DriverError::JournalLost { left, .. }) if left.is_empty() => {}
+            Err(DriverError::JournalLost { left, .. }) if left.is_empty() && is_undone => {}
+            Err(DriverError::Journal(JournalError::Full { .. })) if !is_undone => {
+                self.must_be_done(How::default()).await?;
+                return Ok(at.hit.load(Ordering::SeqCst));
+            }
             other => return Err(format!("with a failing journal it ended as {other:?}")),
         }
         match self.rig.drive(How::default()).await? {
@@ -413,6 +459,11 @@ impl<B: Bench> Walk<'_, B> {
             return Err(format!("it ended as {ended:?} instead of unwound"));
         }
         self.must_look_like(&self.reference.before).await
+    }
+
+    async fn must_have_written_last(&self, wanted: &str) -> Result<(), String> {
+        let last = self.rig.events().await?.last().map(|event| event.body.name());
+        if last == Some(wanted) { Ok(()) } else { Err(format!("the last record is {last:?}, not {wanted}")) }
     }
 
     async fn must_look_like(&self, wanted: &Value) -> Result<(), String> {

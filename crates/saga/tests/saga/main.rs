@@ -4,6 +4,7 @@
 mod driver;
 mod golden;
 mod memory;
+mod pace;
 mod plans;
 mod proof;
 mod story;

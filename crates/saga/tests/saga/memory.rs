@@ -18,6 +18,7 @@ enum Broken {
     Chain,
     Memory,
     Whole,
+    Overlap,
 }
 
 struct Flawed {
@@ -49,6 +50,10 @@ impl Journal for Flawed {
                         .map(|(seq, event)| Event { seq, ..event.clone() })
                         .collect();
                     self.inner.append(run, epoch, found, &events, durability).await
+                }
+                (Broken::Overlap, Err(JournalError::Conflict { found, .. })) if events.len() > 1 => {
+                    let rest: Vec<_> = events.iter().filter(|event| event.seq > found).cloned().collect();
+                    self.inner.append(run, epoch, found, &rest, durability).await
                 }
                 (Broken::Whole, Err(JournalError::Malformed { .. })) if !events.is_empty() => {
                     self.inner.append(run, epoch, expected_seq, &events[..1], durability).await
@@ -122,6 +127,7 @@ async fn a_journal_that_breaks_a_promise_is_found_out() {
         (Broken::Chain, "damage is named, not read over"),
         (Broken::Memory, "everything is there after it was opened again"),
         (Broken::Whole, "events that do not fit are refused whole"),
+        (Broken::Overlap, "of several events all are appended or none"),
     ];
     for (broken, promise) in cases {
         let failures = check(broken).await;

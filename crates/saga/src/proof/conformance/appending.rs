@@ -119,6 +119,39 @@ pub(super) async fn malformed(subject: &dyn Subject) -> Result<(), String> {
     Ok(())
 }
 
+pub(super) async fn together(subject: &dyn Subject) -> Result<(), String> {
+    let mut journal = opened(subject).await?;
+    let mut story = Story::begin(&*journal).await?;
+    for durability in [Durability::Deferred, Durability::Sync, Durability::Deferred] {
+        let from = story.events.len() as u64;
+        let two = |epoch| [event(from + 1, epoch, started(1)), event(from + 2, epoch, started(2))];
+        let epoch = story.lease.epoch;
+        let last = journal.append(&story.run, epoch, from, &two(epoch), durability).await.map_err(said)?;
+        ensure(last == from + 2, || format!("the append of events to {} returned {last}", from + 2))?;
+        story.events.extend(two(epoch));
+        // The first is there already, the second is not: a writer that lost its place adds nothing at all.
+        let from = from + 1;
+        let late = [event(from + 1, epoch, started(3)), event(from + 2, epoch, started(4))];
+        match journal.append(&story.run, epoch, from, &late, durability).await {
+            Err(JournalError::Conflict { found, .. }) if found == from + 1 => {}
+            other => return Err(format!("two events, of which one has its place taken, gave {other:?}")),
+        }
+        drop(journal);
+        journal = opened(subject).await?;
+        story.must_be_kept(&*journal).await?;
+        // Nor does one whose epoch is over.
+        let old = epoch;
+        story.lease = journal.acquire(&story.lease.deployment, "next", at(7)).await.map_err(said)?;
+        let from = story.events.len() as u64;
+        let late = [event(from + 1, old, started(5)), event(from + 2, old, started(6))];
+        match journal.append(&story.run, old, from, &late, durability).await {
+            Err(JournalError::StaleEpoch { .. }) => story.must_be_kept(&*journal).await?,
+            other => return Err(format!("two events under an epoch that is over gave {other:?}")),
+        }
+    }
+    Ok(())
+}
+
 pub(super) async fn unknown(subject: &dyn Subject) -> Result<(), String> {
     let journal = opened(subject).await?;
     let story = Story::begin(&*journal).await?;

@@ -47,7 +47,7 @@ type Checked<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>
 type Check = for<'a> fn(&'a dyn Subject) -> Checked<'a>;
 
 /// Every check by name.
-const CHECKS: [(&str, Check); 14] = [
+const CHECKS: [(&str, Check); 15] = [
     ("events come back in order and unchanged", |s| Box::pin(keeping::order(s))),
     ("an empty journal has no runs and no leases", |s| Box::pin(keeping::empty(s))),
     ("runs are listed with their last event", |s| Box::pin(keeping::listing(s))),
@@ -60,6 +60,7 @@ const CHECKS: [(&str, Check); 14] = [
     ("a stale epoch changes nothing", |s| Box::pin(appending::stale(s))),
     ("an epoch nobody was given is turned away", |s| Box::pin(appending::invented(s))),
     ("events that do not fit are refused whole", |s| Box::pin(appending::malformed(s))),
+    ("of several events all are appended or none", |s| Box::pin(appending::together(s))),
     ("nothing can be appended to a run that was not created", |s| Box::pin(appending::unknown(s))),
     ("of many writers exactly one wins each place", |s| Box::pin(appending::concurrent(s))),
 ];

@@ -1,0 +1,176 @@
+//! What the cutover does not wait for: a look beside the guard, and successes that are written with what comes next.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use pgteal_saga::proof::Bench;
+use pgteal_saga::proof::fake::FakeBench;
+use pgteal_saga::state::Cause;
+use pgteal_saga::{
+    Cx, DeploymentId, Driver, Durability, Epoch, Event, EventBody, Feed, Journal, JournalError, Lease,
+    MemoryJournal, Observation, Outcome, Registry, RunId, RunSummary, Setup, Step, StepError, Update,
+};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::story;
+
+/// A journal that notes each append: what was written in it and how durably, and how much the stream had told by then.
+struct Noting {
+    inner: Arc<MemoryJournal>,
+    appends: Mutex<Vec<String>>,
+    told: Mutex<tokio::sync::broadcast::Receiver<Update>>,
+}
+
+#[async_trait::async_trait]
+impl Journal for Noting {
+    async fn append(
+        &self,
+        run: &RunId,
+        epoch: Epoch,
+        expected_seq: u64,
+        events: &[Event],
+        durability: Durability,
+    ) -> Result<u64, JournalError> {
+        let told = self.told.lock().unwrap().len() as u64;
+        let name = |event: &Event| {
+            let already = if event.seq <= told { " (told)" } else { "" };
+            format!("{} {}{already}", event.body.name(), event.body.step().unwrap_or_default())
+        };
+        let names: Vec<_> = events.iter().map(name).collect();
+        self.appends.lock().unwrap().push(format!("{durability:?}: {}", names.join(", ")));
+        self.inner.append(run, epoch, expected_seq, events, durability).await
+    }
+
+    async fn load(&self, run: &RunId) -> Result<Vec<Event>, JournalError> {
+        self.inner.load(run).await
+    }
+
+    async fn runs(&self) -> Result<Vec<RunSummary>, JournalError> {
+        self.inner.runs().await
+    }
+
+    async fn acquire(&self, id: &DeploymentId, holder: &str, at: Timestamp) -> Result<Lease, JournalError> {
+        self.inner.acquire(id, holder, at).await
+    }
+
+    async fn lease(&self, id: &DeploymentId) -> Result<Option<Lease>, JournalError> {
+        self.inner.lease(id).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_inside_the_section_is_told_at_once_and_written_with_the_next_record() {
+    let bench = FakeBench::switch();
+    let world = bench.fresh().await.unwrap();
+    let plan = bench.plan(&world).await.unwrap();
+    let inner = Arc::new(MemoryJournal::new());
+    let lease = inner.take_lease(plan.deployment(), "one", story::beginning());
+    let feed = Feed::new(64);
+    let told = Mutex::new(feed.subscribe());
+    let journal = Arc::new(Noting { inner, appends: Mutex::default(), told });
+    let mut setup = Setup::new(bench.registry(), Arc::clone(&journal) as Arc<dyn Journal>, world);
+    setup.observer = Arc::new(feed);
+    let run = RunId::generate("switch").unwrap();
+    let mut driver = Driver::create(setup, run.clone(), plan, &lease).await.unwrap();
+    assert!(matches!(driver.run().await.unwrap(), Outcome::Waiting { .. }));
+    assert_eq!(driver.state().seq(), journal.load(&run).await.unwrap().len() as u64);
+
+    let appends = journal.appends.lock().unwrap();
+    let wanted = [
+        "Sync: started hold",
+        "Deferred: succeeded hold (told), started drain",
+        "Deferred: succeeded drain (told), started fence",
+        "Deferred: succeeded fence (told), started marker",
+        "Sync: succeeded marker (told), started repoint",
+        "Deferred: succeeded repoint (told), started release",
+        "Deferred: succeeded release",
+        "Sync: started reverse",
+        "Sync: succeeded reverse",
+        "Sync: started look-around",
+        "Sync: gate-waiting look-around",
+    ];
+    // Before them: the creation, and two steps of two records.
+    assert_eq!(appends[5..], wanted, "{appends:#?}");
+}
+
+/// A step that takes ten milliseconds to look, and whose guard takes as long or refuses at once.
+struct Slow {
+    refuses: bool,
+    applied: Mutex<bool>,
+}
+
+const LOOK: Duration = Duration::from_millis(10);
+
+#[async_trait::async_trait]
+impl Step<()> for Slow {
+    fn id(&self) -> &'static str {
+        "slow"
+    }
+
+    fn title(&self) -> &'static str {
+        "look slowly"
+    }
+
+    async fn guard(&self, _world: &(), cx: &Cx) -> Result<(), StepError> {
+        if self.refuses {
+            return Err(StepError::refused("the guard", "no"));
+        }
+        sleep(LOOK).await;
+        cx.note("guarded", true);
+        Ok(())
+    }
+
+    async fn observe(&self, _world: &(), cx: &Cx) -> Result<Observation, StepError> {
+        sleep(LOOK).await;
+        cx.note("looked", true);
+        Ok(if *self.applied.lock().unwrap() { Observation::Done } else { Observation::NotDone })
+    }
+
+    async fn apply(&self, _world: &(), _cx: &Cx) -> Result<(), StepError> {
+        *self.applied.lock().unwrap() = true;
+        Ok(())
+    }
+}
+
+async fn drive(step: Slow) -> (Outcome, Duration, Vec<Event>) {
+    let journal = Arc::new(MemoryJournal::new());
+    let registry = Arc::new(Registry::new("up", vec![Arc::new(step) as Arc<dyn Step<()>>]).unwrap());
+    let deployment = DeploymentId::generate();
+    let lease = journal.take_lease(&deployment, "one", story::beginning());
+    let plan = registry.plan(deployment, |_| Some(json!({}))).freeze().unwrap();
+    let setup = Setup::new(registry, Arc::clone(&journal) as Arc<dyn Journal>, Arc::new(()));
+    let run = RunId::generate("up").unwrap();
+    let mut driver = Driver::create(setup, run.clone(), plan, &lease).await.unwrap();
+    let began = Instant::now();
+    let outcome = driver.run().await.unwrap();
+    (outcome, began.elapsed(), journal.load(&run).await.unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_look_is_taken_while_the_guard_looks() {
+    let (outcome, took, events) = drive(Slow { refuses: false, applied: Mutex::default() }).await;
+    assert_eq!(outcome, Outcome::Done);
+    // One for both before it starts, one after it was applied.
+    assert_eq!(took.as_millis() / 10, 2, "{took:?}");
+    let EventBody::Succeeded { facts, .. } = &events[2].body else { panic!("{events:?}") };
+    assert_eq!(json!(facts), json!({"guarded": true, "looked": true}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guard_that_refuses_does_not_wait_for_the_look() {
+    let (outcome, took, events) = drive(Slow { refuses: true, applied: Mutex::new(true) }).await;
+    assert!(matches!(outcome, Outcome::Unwound { cause: Cause::Refused { .. } }), "{outcome:?}");
+    assert!(took < LOOK, "{took:?}");
+    let names: Vec<_> = events.iter().map(|event| event.body.name()).collect();
+    assert_eq!(names, ["run-created", "failed", "finished"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_done_before_it_starts_is_recorded_and_not_applied() {
+    let (outcome, took, events) = drive(Slow { refuses: false, applied: Mutex::new(true) }).await;
+    assert_eq!((outcome, took.as_millis() / 10), (Outcome::Done, 1));
+    let names: Vec<_> = events.iter().map(|event| event.body.name()).collect();
+    assert_eq!(names, ["run-created", "started", "succeeded", "finished"]);
+}
