@@ -8,6 +8,7 @@ pub mod buffer;
 mod cancel;
 pub mod config;
 mod console;
+mod farewell;
 pub mod gate;
 mod login;
 mod proxy;

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::auth::{Target, TargetError};
 use crate::config::{Config, ConfigError};
+use crate::farewell::Farewell;
 use crate::gate::{Event, Gate};
 use crate::login::{self, Login, LoginSetupError};
 use crate::recorder::Recorder;
@@ -95,6 +96,7 @@ impl Proxy {
             stats: Stats::default(),
             recorder: Arc::new(Recorder::new(file, saved)),
             login,
+            farewell: Arc::new(Farewell::new(config.limits.max_clients)),
             warming: Arc::new(Semaphore::new(config.limits.warm_concurrency)),
             warm_side: WarmSide::default(),
             config,
@@ -140,6 +142,8 @@ impl Proxy {
     fn keep(&mut self) {
         let gate = Arc::clone(&self.shared.gate);
         self.tasks.spawn(async move { gate.keep_limits().await });
+        let (gate, farewell) = (Arc::clone(&self.shared.gate), Arc::clone(&self.shared.farewell));
+        self.tasks.spawn(async move { farewell.keep(&gate).await });
         let shared = Arc::clone(&self.shared);
         self.tasks.spawn(async move {
             loop {

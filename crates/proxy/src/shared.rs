@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 
 use crate::auth::Target;
 use crate::config::Config;
+use crate::farewell::Farewell;
 use crate::gate::Gate;
 use crate::login::Login;
 use crate::recorder::Recorder;
@@ -25,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) stats: Stats,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) login: Login,
+    /// Upstreams that sessions have left.
+    pub(crate) farewell: Arc<Farewell>,
     /// Bounds how many upstreams are opened ahead at once.
     pub(crate) warming: Arc<Semaphore>,
     /// The side that upstreams are opened on ahead: 0 none, 1 blue, 2 green.

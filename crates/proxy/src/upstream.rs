@@ -167,16 +167,22 @@ impl Upstream {
         }
     }
 
+    /// Says goodbye, and waits until the server has closed its end: a second at most.
+    pub(crate) async fn close(mut self) {
+        let mut out = BytesMut::new();
+        put_terminate(&mut out);
+        let farewell = async {
+            self.stream.write_all(&out).await?;
+            self.stream.shutdown().await?;
+            let mut sink = [0; 512];
+            while self.stream.read(&mut sink).await? > 0 {}
+            Ok::<_, std::io::Error>(())
+        };
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), farewell).await;
+    }
+
     /// Says goodbye and closes, off anybody's path.
-    pub(crate) fn close_later(mut self) {
-        tokio::spawn(async move {
-            let mut out = BytesMut::new();
-            put_terminate(&mut out);
-            let farewell = async {
-                self.stream.write_all(&out).await?;
-                self.stream.shutdown().await
-            };
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(1), farewell).await;
-        });
+    pub(crate) fn close_later(self) {
+        tokio::spawn(self.close());
     }
 }

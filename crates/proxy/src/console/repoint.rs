@@ -27,6 +27,11 @@ pub(super) async fn repoint(shared: &Arc<Shared>, side: Side, epoch: u64) -> Res
     let effect = shared.gate.drive(&Event::Repoint { epoch, side }, began, record)?;
     if effect == Effect::Repointed {
         shared.login.turn(server);
+        let farewell = Arc::clone(&shared.farewell);
+        if farewell.len() > 0 {
+            // Turned round within one hold, say, without a WARM before.
+            tokio::spawn(async move { farewell.make_room(side).await });
+        }
         shared.warm_side.set(None);
     }
     let (moved, ended, cold) = turn_all(shared).await;

@@ -31,5 +31,6 @@ pub(super) fn show_state(shared: &Shared) -> Answer {
         ("longest_transaction_ms", (census.longest_us / 1000).to_string()),
         ("hold_remaining_ms", remaining.to_string()),
         ("last_release_reason", view.last_release),
+        ("left_behind", shared.farewell.len().to_string()),
     ])
 }

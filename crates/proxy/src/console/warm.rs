@@ -50,6 +50,8 @@ pub(super) async fn warm(
         Ok(Err(error)) => return Err(Refusal::not_now(error.to_string())),
         Err(error) => return Err(Refusal::not_now(error.to_string())),
     }
+    // Who was there before has left connections there that are not closed yet.
+    shared.farewell.make_room(side).await;
     shared.warm_side.set(Some(side));
     let entries = shared.registry.all();
     let warmed = tell(shared, &entries, side, limit).await;

@@ -90,7 +90,14 @@ impl Session {
                 )))
                 .await;
             }
-            End::Pinned(message) => self.end_57p01(message).await,
+            End::Pinned(message) => {
+                self.end_57p01(message).await;
+                // In the middle of the pause, as every session that turns; what a replication connection holds on its
+                // server (a slot) is let go at once.
+                if let Some(upstream) = self.upstream.take_if(|_| !self.replication) {
+                    self.shared.farewell.leave(upstream);
+                }
+            }
             End::Bounded(what) => self.end_57p01(format!("terminating connection: {what}")).await,
             End::NoUpstream(error) => match error.server_message() {
                 Some(whole) => {

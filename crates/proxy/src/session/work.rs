@@ -312,7 +312,7 @@ impl Session {
             }
         };
         if let Some(old) = old {
-            old.close_later();
+            self.shared.farewell.leave(old);
         }
         self.target = None;
         self.publish();
