@@ -9,7 +9,8 @@ use pgteal_saga::proof::fake::FakeBench;
 use pgteal_saga::state::Cause;
 use pgteal_saga::{
     Cx, DeploymentId, Driver, Durability, Epoch, Event, EventBody, Feed, Journal, JournalError, Lease,
-    MemoryJournal, Observation, Outcome, Registry, RunId, RunSummary, Setup, Step, StepError, Update,
+    MemoryJournal, Observation, Outcome, Registry, RunId, RunSummary, Setup, Step, StepError, StepKind, Stop,
+    StopHandle, Update,
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -173,4 +174,93 @@ async fn what_is_done_before_it_starts_is_recorded_and_not_applied() {
     assert_eq!((outcome, took.as_millis() / 10), (Outcome::Done, 1));
     let names: Vec<_> = events.iter().map(|event| event.body.name()).collect();
     assert_eq!(names, ["run-created", "started", "succeeded", "finished"]);
+}
+
+/// The point of no return, behind a hold: its guard says yes, but in the meantime something else has come.
+struct Overdue(Mutex<Option<StopHandle>>);
+
+#[async_trait::async_trait]
+impl Step<()> for Overdue {
+    fn id(&self) -> &'static str {
+        "point"
+    }
+
+    fn title(&self) -> &'static str {
+        "pass the point"
+    }
+
+    fn kind(&self) -> StepKind {
+        StepKind::PointOfNoReturn
+    }
+
+    async fn guard(&self, _world: &(), _cx: &Cx) -> Result<(), StepError> {
+        let handle = self.0.lock().unwrap().take();
+        match handle {
+            Some(handle) => handle.request(),
+            None => tokio::time::advance(Duration::from_secs(3)).await,
+        }
+        Ok(())
+    }
+
+    async fn observe(&self, _world: &(), _cx: &Cx) -> Result<Observation, StepError> {
+        Ok(Observation::NotDone)
+    }
+
+    async fn apply(&self, _world: &(), _cx: &Cx) -> Result<(), StepError> {
+        panic!("the point was passed")
+    }
+}
+
+/// A hold that lasts.
+struct Held(Mutex<bool>);
+
+#[async_trait::async_trait]
+impl Step<()> for Held {
+    fn id(&self) -> &'static str {
+        "hold"
+    }
+
+    fn title(&self) -> &'static str {
+        "hold"
+    }
+
+    async fn observe(&self, _world: &(), _cx: &Cx) -> Result<Observation, StepError> {
+        Ok(if *self.0.lock().unwrap() { Observation::Done } else { Observation::NotDone })
+    }
+
+    async fn apply(&self, _world: &(), _cx: &Cx) -> Result<(), StepError> {
+        *self.0.lock().unwrap() = true;
+        Ok(())
+    }
+
+    async fn undo(&self, _world: &(), _cx: &Cx) -> Result<(), StepError> {
+        *self.0.lock().unwrap() = false;
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_or_a_stop_that_comes_while_the_guard_looks_keeps_the_point_from_being_passed() {
+    for is_stop in [false, true] {
+        let (handle, stop) = Stop::pair();
+        let steps: Vec<Arc<dyn Step<()>>> =
+            vec![Arc::new(Held(Mutex::default())), Arc::new(Overdue(Mutex::new(is_stop.then_some(handle))))];
+        let registry = Arc::new(Registry::new("switch", steps).unwrap());
+        let journal = Arc::new(MemoryJournal::new());
+        let deployment = DeploymentId::generate();
+        let lease = journal.take_lease(&deployment, "one", story::beginning());
+        let plan =
+            registry.plan(deployment, |_| Some(json!({}))).section("hold", "point", 2_000).freeze().unwrap();
+        let mut setup = Setup::new(registry, Arc::clone(&journal) as Arc<dyn Journal>, Arc::new(()));
+        setup.stop = stop;
+        let run = RunId::generate("switch").unwrap();
+        let mut driver = Driver::create(setup, run.clone(), plan, &lease).await.unwrap();
+        let outcome = driver.run().await.unwrap();
+        let events = journal.load(&run).await.unwrap();
+        let names: Vec<_> = events.iter().map(|event| event.body.name()).collect();
+        // The success of the hold was held back until then.
+        let why = if is_stop { "undo-requested" } else { "deadline" };
+        let wanted = ["run-created", "started", "succeeded", why, "undo-started", "undone", "finished"];
+        assert_eq!(names, wanted, "{outcome:?}");
+    }
 }
