@@ -107,7 +107,7 @@ pub trait Router: Debug + Send + Sync {
     /// Closes what `prepare` opened.
     async fn unprepare(&self, epoch: u64) -> Result<(), RouterError>;
     /// Closes the gate at transaction boundaries; the router releases by itself after `limit`.
-    async fn hold(&self, epoch: u64, limit: Duration) -> Result<RouterState, RouterError>;
+    async fn hold(&self, epoch: u64, limit: Duration) -> Result<(), RouterError>;
     /// Waits for open transactions to end; with `terminate`, ends what is left when `budget` is spent.
     async fn drain(&self, epoch: u64, budget: Duration, terminate: bool) -> Result<Drained, RouterError>;
     /// While held: brings up to date the upstreams of sessions that changed since `prepare`.

@@ -26,6 +26,7 @@ pub fn runbook(direction: Direction) -> Result<Registry<World>, RegistryError> {
         Arc::new(steps::warm_sessions::WarmSessions(d)),
         Arc::new(steps::warm_servers::WarmServers(d)),
         Arc::new(steps::await_calm::AwaitCalm(d)),
+        Arc::new(steps::stage_fence::StageFence(d)),
         // The cutover: under the deadline.
         Arc::new(steps::hold_clients::HoldClients(d)),
         Arc::new(steps::drain::Drain(d)),

@@ -4,11 +4,11 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use pgteal_postgres::fence::Fence;
+use pgteal_postgres::fence::{Fence, Staged};
 use pgteal_postgres::{ConnInfo, Error, Lsn, Server, Session};
 use pgteal_saga::{Cx, StepError};
 
@@ -120,6 +120,8 @@ pub struct World {
     waited: AtomicBool,
     /// Whether this process went through the cutover's work on both servers ahead. Also a hint.
     warm: AtomicBool,
+    /// Fences that only wait for their commit, by side and database. Also a hint: without it the work is done in the pause.
+    staged: Mutex<HashMap<(Side, String), Arc<Staged>>>,
 }
 
 impl fmt::Debug for World {
@@ -155,6 +157,7 @@ impl World {
             writers_gone: AtomicBool::new(false),
             waited: AtomicBool::new(false),
             warm: AtomicBool::new(false),
+            staged: Mutex::default(),
         }
     }
 
@@ -288,6 +291,33 @@ impl World {
     /// Whether [`World::note_servers_warm`] was called in this process.
     pub(crate) fn servers_are_warm(&self) -> bool {
         self.warm.load(Ordering::Relaxed)
+    }
+
+    /// Keeps a fence that only waits for its commit. Its session is kept after that too: a server process that ends
+    /// takes time from others in the pause.
+    pub(crate) fn stage(&self, side: Side, database: &DatabaseKey, staged: Staged) {
+        self.all_staged().insert((side, database.name.clone()), Arc::new(staged));
+    }
+
+    /// The fence that waits for its commit, if there is one.
+    pub(crate) fn staged(&self, side: Side, database: &DatabaseKey) -> Option<Arc<Staged>> {
+        let staged = self.all_staged().get(&(side, database.name.clone())).cloned();
+        staged.filter(|staged| staged.is_open())
+    }
+
+    /// Takes back the fences of a side that wait for their commit, and with them the locks they hold.
+    pub(crate) async fn unstage(&self, side: Side) {
+        for database in &self.databases {
+            let Some(staged) = self.staged(side, database) else { continue };
+            if let Err(error) = staged.cancel().await {
+                // Its session has ended then, and with it the transaction.
+                tracing::debug!(%error, "a staged fence was not taken back in order");
+            }
+        }
+    }
+
+    fn all_staged(&self) -> MutexGuard<'_, HashMap<(Side, String), Arc<Staged>>> {
+        self.staged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What [`World::note_flushed`] was last told, in this process.

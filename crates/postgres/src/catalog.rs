@@ -153,7 +153,8 @@ pub async fn replica_triggers(s: &Session) -> Result<Vec<ReplicaTrigger>> {
     let sql = format!(
         "SELECT n.nspname::text, c.relname::text, t.tgname::text, t.tgenabled::text
         FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE t.tgenabled IN ('A', 'R') AND NOT t.tgisinternal AND {USER_SCHEMA} ORDER BY 1, 2, 3"
+        WHERE t.tgenabled IN ('A', 'R') AND NOT t.tgisinternal AND t.tgname !~ '^~pgteal_' AND {USER_SCHEMA}
+        ORDER BY 1, 2, 3"
     );
     let rows = s.query("listing triggers that fire in apply workers", &sql, &[]).await?;
     rows.iter()

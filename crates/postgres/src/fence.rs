@@ -17,17 +17,19 @@ use crate::session::Session;
 
 mod arm;
 mod lockers;
+mod staged;
 
 pub use arm::{ArmProgress, unarmed};
 pub use lockers::{Locker, lockers, terminate_lockers, wait_lockers};
+pub use staged::Staged;
 
 /// The fence of a deployment in one database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fence {
     /// The deployment it belongs to.
     pub deployment: String,
-    /// Our role. Sessions of this role whose `application_name` begins with `pgteal` pass; so do apply workers, which
-    /// do not fire ORIGIN triggers at all.
+    /// Our role. What logged in as this role passes if its `application_name` begins with `pgteal`, or if it is in the
+    /// replica mode of the workers of our subscriptions.
     pub role: String,
 }
 
@@ -70,13 +72,16 @@ impl Fence {
         Self { deployment: deployment.into(), role: role.into() }
     }
 
+    /// The triggers fire in every mode, or a superuser's session that sets `session_replication_role` would walk through;
+    /// so the workers have to be let pass here. They are known by the role they log in as, whoever they act for then.
     /// The search path is pinned: a schema of the caller's could offer other operators.
     fn refusing(&self, function: &str, returns: &str, pass: &str, message: &str) -> String {
         format!(
             "CREATE OR REPLACE FUNCTION pgteal.{function}() RETURNS {returns} LANGUAGE plpgsql
              SET search_path = pg_catalog, pg_temp AS $pgteal$
              BEGIN
-                 IF session_user = {role} AND current_setting('application_name') LIKE 'pgteal%' THEN {pass}; END IF;
+                 IF session_user = {role} AND (current_setting('application_name') LIKE 'pgteal%'
+                     OR current_setting('session_replication_role') = 'replica') THEN {pass}; END IF;
                  RAISE EXCEPTION '{message}' USING ERRCODE = '25006';
              END $pgteal$",
             role = literal(&self.role),
@@ -115,6 +120,7 @@ impl Fence {
             "{OPEN}; {ddl};
              CREATE TRIGGER {fence} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON pgteal.probe
                  FOR EACH STATEMENT EXECUTE FUNCTION pgteal.fence();
+             ALTER TABLE pgteal.probe ENABLE ALWAYS TRIGGER {fence};
              CREATE EVENT TRIGGER {trigger} ON ddl_command_start EXECUTE FUNCTION pgteal.fence_ddl();
              ALTER EVENT TRIGGER {trigger} DISABLE;
              COMMENT ON EVENT TRIGGER {trigger} IS {comment};
@@ -142,7 +148,7 @@ impl Fence {
                        WHERE datname = current_database()) AND c LIKE 'default_transaction_read_only=%')) END),
                  {epoch}, {deployment});
              {body};
-             ALTER EVENT TRIGGER {trigger} ENABLE;
+             ALTER EVENT TRIGGER {trigger} ENABLE ALWAYS;
              ALTER DATABASE {database} SET default_transaction_read_only = on",
             deployment = literal(&self.deployment),
             body = self.refusing("fence", "trigger", "RETURN NULL", MESSAGE),
@@ -153,19 +159,19 @@ impl Fence {
 
     /// Lowers the fence in one transaction and one round trip, and puts back the read-only default the database had.
     /// Open sessions can write from their next statement on; sessions that were opened under the fence stay read-only by
-    /// default unless they say otherwise.
+    /// default unless they say otherwise. Refused if `epoch` is lower than one seen here.
     pub async fn lower(&self, s: &Session, epoch: i64) -> Result<()> {
-        s.batch("lowering the fence", &self.lowering(s, epoch)).await
+        let sql = format!("{}; {}", self.opening(s), self.lowered(epoch));
+        s.batch("lowering the fence", &sql).await
     }
 
-    fn lowering(&self, s: &Session, epoch: i64) -> String {
+    /// Takes every layer away. Reads what is remembered and locks none of it.
+    fn opening(&self, s: &Session) -> String {
         format!(
             "DO $pgteal$
              DECLARE former text := (SELECT value->>'former' FROM pgteal.state WHERE key = 'fence'
                  AND (value->>'raised')::bool);
              BEGIN
-                 PERFORM pgteal.put_state('fence', jsonb_build_object('raised', false, 'at', clock_timestamp()), {epoch},
-                     {deployment});
                  IF former IS NULL THEN
                      ALTER DATABASE {database} RESET default_transaction_read_only;
                  ELSE
@@ -174,21 +180,18 @@ impl Fence {
              END $pgteal$;
              {OPEN};
              ALTER EVENT TRIGGER {trigger} DISABLE",
-            deployment = literal(&self.deployment),
             trigger = ident(&names::ddl_trigger(&self.deployment)),
             database = ident(s.database()),
         )
     }
 
-    /// Goes through [`Fence::raise`] and takes it back before anybody else can see it, so that the session's caches know
-    /// the way. Refused if `epoch` is lower than one seen here.
-    pub async fn rehearse_raise(&self, s: &Session, epoch: i64) -> Result<()> {
-        rehearse(s, "rehearsing to raise the fence", &self.raising(s, epoch)).await
-    }
-
-    /// As [`Fence::rehearse_raise`], for [`Fence::lower`].
-    pub async fn rehearse_lower(&self, s: &Session, epoch: i64) -> Result<()> {
-        rehearse(s, "rehearsing to lower the fence", &self.lowering(s, epoch)).await
+    /// Remembers that it is lowered.
+    fn lowered(&self, epoch: i64) -> String {
+        let deployment = literal(&self.deployment);
+        format!(
+            "SELECT pgteal.put_state('fence', jsonb_build_object('raised', false, 'at', clock_timestamp()),
+                 {epoch}, {deployment})"
+        )
     }
 
     /// Looks at every layer, and at the epoch of the last raise or lower.
@@ -275,14 +278,4 @@ impl Fence {
         );
         s.batch(doing, &sql).await
     }
-}
-
-/// One message, so that nobody else's call on a shared session falls into the transaction.
-async fn rehearse(s: &Session, doing: &str, sql: &str) -> Result<()> {
-    let rehearsed = s.batch(doing, &format!("BEGIN; {sql}; ROLLBACK")).await;
-    if rehearsed.is_err() {
-        // The server skips the rest of a message that failed: the transaction is still open.
-        s.batch(doing, "ROLLBACK").await?;
-    }
-    rehearsed
 }

@@ -56,6 +56,12 @@ impl Purpose {
         self
     }
 
+    /// The same purpose with another `idle_in_transaction_session_timeout`.
+    pub fn idle_in_transaction(mut self, limit: Duration) -> Self {
+        self.idle_in_transaction = Some(limit);
+        self
+    }
+
     /// The `application_name` of the session.
     pub fn application_name(&self) -> String {
         format!("pgteal/{}", self.word)

@@ -12,12 +12,27 @@ pub async fn progress(s: &Session, subscription_oid: u32, flushed: bool) -> Resu
     s.query_one(&format!("reading replication origin {name}"), sql, &[&name, &flushed]).await?.get(0)
 }
 
-/// Says that a subscription of this database has everything before `lsn`, so that its worker asks for what comes after
-/// it, wherever the slot stands; one round trip. For a subscription whose worker does not run. In WAL, on disk with the
-/// next commit. Nothing if there is no such subscription.
+const OF_SUBSCRIPTION: &str = "FROM pg_subscription
+    WHERE subname = $1 AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
+
+/// Says, durably, that a subscription of this database has everything before `lsn`, so that its worker asks for what comes
+/// after it, wherever the slot stands (START_REPLICATION begins at the greater of the two); one round trip. For a
+/// subscription whose worker does not run. Nothing if there is no such subscription.
 pub async fn advance(s: &Session, subscription: &str, lsn: Lsn) -> Result<()> {
     let doing = format!("advancing the replication origin of subscription {subscription}");
-    let sql = "SELECT pg_replication_origin_advance('pg_' || oid, $2) FROM pg_subscription
-        WHERE subname = $1 AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    s.query_opt(&doing, &s.prepared(&doing, sql).await?, &[&subscription, &lsn]).await.map(drop)
+    // The position is in WAL at once and on disk with the next commit: that of the message.
+    let sql = format!(
+        "SELECT pg_replication_origin_advance('pg_' || oid, $2), pg_logical_emit_message(true, 'pgteal', 'origin')
+        {OF_SUBSCRIPTION}"
+    );
+    s.query_opt(&doing, &s.prepared(&doing, &sql).await?, &[&subscription, &lsn]).await.map(drop)
+}
+
+/// What [`advance`] was last told, or the worker has applied; `None` without such a subscription or position. One round
+/// trip: it is asked in the pause.
+pub async fn position(s: &Session, subscription: &str) -> Result<Option<Lsn>> {
+    let doing = format!("reading the replication origin of subscription {subscription}");
+    let sql = format!("SELECT pg_replication_origin_progress('pg_' || oid, false) {OF_SUBSCRIPTION}");
+    let row = s.query_opt(&doing, &s.prepared(&doing, &sql).await?, &[&subscription]).await?;
+    row.map_or(Ok(None), |row| row.get(0))
 }

@@ -153,10 +153,9 @@ impl Router for ProxyRouter {
         self.command(&format!("COOL EPOCH {epoch}"), Duration::ZERO).await.map(drop)
     }
 
-    async fn hold(&self, epoch: u64, limit: Duration) -> Result<RouterState, RouterError> {
+    async fn hold(&self, epoch: u64, limit: Duration) -> Result<(), RouterError> {
         let command = format!("HOLD EPOCH {epoch} LIMIT {} RUN '{}'", limit.as_millis(), self.run);
-        self.command(&command, Duration::ZERO).await?;
-        self.state().await
+        self.command(&command, Duration::ZERO).await.map(drop)
     }
 
     async fn drain(&self, epoch: u64, budget: Duration, terminate: bool) -> Result<Drained, RouterError> {

@@ -127,6 +127,12 @@ impl Step<World> for Credulous {
     }
 }
 
+/// These broken steps and a repoint that lowers the fence by itself, so that nothing of it may be staged.
+fn and_credulous(mut broken: Vec<Arc<dyn Step<World>>>) -> Vec<Arc<dyn Step<World>>> {
+    broken.extend([blind("stage-fence", Does::Nothing), Arc::new(Credulous)]);
+    broken
+}
+
 /// Why a run unwound: the step that refused and what it said.
 fn refusal(outcome: &Outcome) -> (&str, &Failure) {
     match outcome {
@@ -167,8 +173,7 @@ async fn a_fence_that_does_not_refuse_is_caught() {
 
     // Nobody looks at all.
     broken.iter_mut().zip(["fence", "reach-marker"]).for_each(|(step, id)| *step = blind(id, Does::Nothing));
-    broken.push(Arc::new(Credulous));
-    let (outcome, _) = rig.switch_with(SWITCH, broken, Moments::new()).await;
+    let (outcome, _) = rig.switch_with(SWITCH, and_credulous(broken), Moments::new()).await;
     assert_eq!(outcome, Outcome::Done);
     tokio::time::sleep(Duration::from_millis(300)).await;
     let verdict = rig.judge(&direct.stop().await, Side::Green).await;
@@ -201,11 +206,8 @@ async fn a_marker_that_was_skipped_is_caught() {
     assert!(verdict.is_flawless() && verdict.acknowledged > 100, "{verdict:#?}");
 
     let load = rig.workload_from(300.0, 200).await;
-    let broken = vec![
-        blind("reach-marker", Does::Nothing),
-        blind("reverse-ready", Does::Apply),
-        Arc::new(Credulous) as Arc<dyn Step<World>>,
-    ];
+    let broken =
+        and_credulous(vec![blind("reach-marker", Does::Nothing), blind("reverse-ready", Does::Apply)]);
     let (outcome, _) = rig.switch_with(SWITCH, broken, deaf("drop-stream", CrashPoint::Succeeded)).await;
     assert_eq!(outcome, Outcome::Done);
     let verdict = rig.judge(&load.stop().await, Side::Green).await;
@@ -251,7 +253,7 @@ async fn a_missing_reverse_slot_is_caught() {
         CrashPoint::Started,
         late,
     );
-    let broken = vec![blind("reverse-ready", Does::Apply), Arc::new(Credulous) as Arc<dyn Step<World>>];
+    let broken = and_credulous(vec![blind("reverse-ready", Does::Apply)]);
     let (outcome, _) = rig.switch_with(SWITCH, broken, moments).await;
     assert_eq!(outcome, Outcome::Done);
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -274,7 +276,7 @@ async fn a_reverse_slot_that_was_not_moved_is_caught() {
     let mut rig = upgraded().await;
     rig.settings.stall_bound = Duration::from_secs(2);
     let load = rig.workload(300.0).await;
-    let broken = vec![blind("reverse-ready", Does::Nothing), Arc::new(Credulous) as Arc<dyn Step<World>>];
+    let broken = and_credulous(vec![blind("reverse-ready", Does::Nothing)]);
     let (outcome, _) = rig.switch_with(SWITCH, broken, Moments::new()).await;
     assert_eq!(outcome, Outcome::Done);
     tokio::time::sleep(Duration::from_millis(300)).await;

@@ -1,7 +1,7 @@
 //! The steps of all runbooks, one file each, and what several of them ask of the world. A step keeps
 //! nothing between calls; what it did is in the servers and in the journal.
 
-use pgteal_postgres::{marker, slot};
+use pgteal_postgres::{marker, replication_origin, slot};
 use pgteal_saga::{Cx, StepError};
 
 use crate::deployment::{Direction, Side};
@@ -56,22 +56,29 @@ pub(crate) async fn is_lowered(world: &World, side: Side) -> Result<bool, StepEr
 pub(crate) async fn marker_has_arrived(world: &World, direction: Direction) -> Result<bool, StepError> {
     world
         .all(direction.from, |session, database| async move {
-            let Some(written) = marker::written_after_fence(&session).await? else { return Ok(false) };
+            // Asked at the same time: a marker that arrives in between is only seen by the next look.
             let to = world.session(direction.to, database).await?;
-            Ok(marker::read(&to).await? >= written)
+            let (written, arrived) =
+                futures::try_join!(marker::written_after_fence(&session), marker::read(&to))?;
+            Ok(written.is_some_and(|written| arrived >= written))
         })
         .await
 }
 
-/// I4: in every database the slot of the way back stands at or past what this process made durable there after the
-/// marker had arrived.
+/// I4: in every database there is a slot of the way back from before any client write on the new side, and the
+/// subscription that will read it begins at or past what this process made durable there after the marker had arrived.
 pub(crate) async fn way_back_stands(world: &World, direction: Direction) -> Result<bool, StepError> {
     let opposite = direction.opposite();
     world
         .all(direction.to, |session, database| async move {
             let Some(flushed) = world.flushed(database) else { return Ok(false) };
-            let confirmed = slot::confirmed(&session, &world.stream(opposite, database)).await?;
-            Ok(confirmed.is_some_and(|lsn| lsn >= flushed))
+            let subscriber = world.session(direction.from, database).await?;
+            let name = world.stream(opposite, database);
+            let (slot, origin) = futures::try_join!(
+                slot::confirmed(&session, &name),
+                replication_origin::position(&subscriber, &name)
+            )?;
+            Ok(slot.is_some_and(|lsn| lsn <= flushed) && origin.is_some_and(|lsn| lsn >= flushed))
         })
         .await
 }

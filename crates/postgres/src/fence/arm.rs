@@ -38,7 +38,7 @@ pub async fn unarmed(s: &Session) -> Result<Vec<TableName>> {
         "SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {USER_SCHEMA} AND c.oid NOT IN (
           SELECT t.tgrelid FROM pg_trigger t WHERE t.tgfoid = (SELECT to_regprocedure('pgteal.fence()'))
-            AND t.tgenabled = 'O' AND t.tgqual IS NULL AND (t.tgtype & 63) = 62 AND t.tgattr = '') ORDER BY 1, 2"
+            AND t.tgenabled = 'A' AND t.tgqual IS NULL AND (t.tgtype & 63) = 62 AND t.tgattr = '') ORDER BY 1, 2"
     );
     tables(s, "looking for tables without the fence", &sql).await
 }
@@ -65,7 +65,8 @@ pub(super) async fn arm_all(
         // A trigger of our name that does not qualify (disabled, changed) is replaced, under the same lock.
         format!(
             "CREATE OR REPLACE TRIGGER {fence} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table}
-             FOR EACH STATEMENT EXECUTE FUNCTION pgteal.fence()",
+             FOR EACH STATEMENT EXECUTE FUNCTION pgteal.fence();
+             ALTER TABLE ONLY {table} ENABLE ALWAYS TRIGGER {fence}",
             fence = ident(names::FENCE_TRIGGER),
             table = t.quoted()
         )

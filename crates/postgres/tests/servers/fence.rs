@@ -59,6 +59,9 @@ async fn a_raised_fence_refuses_everybody_but_us_and_a_lowered_one_nobody() {
             "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE; INSERT INTO app.t VALUES (3, 'c')",
             "SET search_path = app, pg_catalog; INSERT INTO t VALUES (3, 'c')",
             "SET application_name = 'pgteal/fake'; INSERT INTO app.t VALUES (3, 'c')",
+            "SET session_replication_role = replica; INSERT INTO app.t VALUES (3, 'c')",
+            "SET session_replication_role = replica; TRUNCATE app.t",
+            "SET session_replication_role = replica; CREATE TABLE app.another (id int)",
             "COPY app.t FROM PROGRAM 'echo 9'",
             "CREATE TABLE app.another (id int)",
             "ALTER TABLE app.t ADD COLUMN w int",
@@ -307,4 +310,65 @@ async fn the_calls_of_a_pause_do_not_grow_with_the_number_of_tables() {
     let names = ["raise", "lockers", "probe", "unarmed", "marker", "flush", "advance", "lower"];
     println!("{major}, 2000 tables: {:?}", names.iter().zip(best).collect::<Vec<_>>());
     assert!(best.iter().all(|d| *d < Duration::from_millis(100)), "{best:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_staged_change_takes_effect_with_its_commit_and_not_before() {
+    for major in majors() {
+        let db = "fence_staged";
+        let (server, mut s) = cluster(major).database(db).await;
+        s.batch("setup", SCHEMA).await.unwrap();
+        let fence = Fence::new(ID, ROLE);
+        install(&fence, &mut s).await;
+        let own = || async { server.connect(db, Purpose::control("fence")).await.unwrap() };
+        let client = cluster(major).client(db).await;
+        let write =
+            || async { client.batch_execute("INSERT INTO app.t SELECT max(id) + 1, 'w' FROM app.t").await };
+
+        // Staged, taken back, or gone with its session: clients write all the time.
+        let staged = fence.stage_raise(own().await, 3).await.unwrap();
+        assert!(fence.is_lowered(&s).await.unwrap() && staged.is_open(), "{major}");
+        write().await.unwrap();
+        staged.cancel().await.unwrap();
+        drop(fence.stage_raise(own().await, 3).await.unwrap());
+        fence.raise(&s, 3).await.unwrap();
+        fence.lower(&s, 3).await.unwrap();
+        write().await.unwrap();
+
+        let staged = fence.stage_raise(own().await, 4).await.unwrap();
+        write().await.unwrap();
+        let marker = marker::write(&s).await.unwrap();
+        staged.commit().await.unwrap();
+        assert!(!staged.is_open() && fence.is_raised(&s).await.unwrap(), "{major}");
+        assert_eq!(state(write().await), "25006", "{major}");
+        assert_eq!(
+            marker::written_after_fence(&s).await.unwrap(),
+            None,
+            "{major}: it came before the commit"
+        );
+        let after = marker::write(&s).await.unwrap();
+        assert!(after > marker);
+        assert_eq!(marker::written_after_fence(&s).await.unwrap(), Some(after), "{major}");
+
+        // What a staged raise remembered of before is what a staged lowering puts back.
+        let staged = fence.stage_lower(own().await, 5).await.unwrap();
+        assert_eq!(state(write().await), "25006", "{major}: only staged");
+        staged.commit().await.unwrap();
+        let seen = fence.state(&s).await.unwrap();
+        assert!(seen.is_lowered() && seen.epoch == Some(5), "{major}: {seen:?}");
+        write().await.unwrap();
+        cluster(major).client(db).await.batch_execute("INSERT INTO app.t VALUES (90, 'e')").await.unwrap();
+
+        let staged = fence.stage_lower(own().await, 1).await.unwrap();
+        assert!(remembered::is_stale(&staged.commit().await.unwrap_err()), "{major}");
+
+        // An old driver can stage nothing, and a frozen one loses what it staged.
+        let stale = fence.stage_raise(own().await, 2).await.unwrap_err();
+        assert!(remembered::is_stale(&stale), "{major}: {stale}");
+        let brief = Purpose::control("fence").idle_in_transaction(Duration::from_millis(50));
+        let staged = fence.stage_raise(server.connect(db, brief).await.unwrap(), 6).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(staged.commit().await.is_err(), "{major}");
+        assert!(fence.is_lowered(&s).await.unwrap(), "{major}");
+    }
 }

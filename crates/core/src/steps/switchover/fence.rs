@@ -1,13 +1,15 @@
 //! Raises the fence on the side that clients leave, waits for the transactions that may still write, and proves by a
 //! write probe that nobody can. Only then is `fence_lsn` read (I2).
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use pgteal_postgres::activity::{clients_since_fence, terminate};
-use pgteal_postgres::fence::{lockers, terminate_lockers, unarmed, wait_lockers};
-use pgteal_postgres::{Error, wal};
+use pgteal_postgres::fence::{Locker, lockers, terminate_lockers, unarmed, wait_lockers};
+use pgteal_postgres::{Error, Lsn, Session, wal};
 use pgteal_saga::{Cx, Durability, Observation, Step, StepError};
 
-use crate::deployment::Direction;
+use crate::deployment::{DatabaseKey, Direction};
 use crate::failure;
 use crate::steps::{is_fenced, is_lowered, still_held};
 use crate::world::{OnDrain, World};
@@ -15,6 +17,76 @@ use crate::world::{OnDrain, World};
 /// See the module.
 #[derive(Debug)]
 pub struct Fence(pub Direction);
+
+/// What was seen right after a raise, on the session that raised.
+struct Raised {
+    session: Session,
+    /// The transactions that may still write.
+    before: Vec<Locker>,
+    /// Whether a write probe was refused.
+    refused: bool,
+    lsn: Lsn,
+}
+
+impl Fence {
+    /// Raises the fence of one database: the commit of what was staged, or else all of it now.
+    async fn raise(&self, world: &World, database: &DatabaseKey, epoch: i64) -> Result<Raised, Error> {
+        let fence = world.fence(self.0.from);
+        if let Some(staged) = world.staged(self.0.from, database) {
+            match Self::and_look(staged.session().clone(), &fence, staged.commit()).await {
+                Ok(raised) => return Ok(raised),
+                // Raising it twice is raising it once.
+                Err(error) => tracing::debug!(%error, "the staged fence is lost, raising it anew"),
+            }
+        }
+        let session = world.session(self.0.from, database).await?;
+        Self::and_look(session.clone(), &fence, fence.raise(&session, epoch)).await
+    }
+
+    /// Sent together, the raise first: the lockers are those of the instant right after it. Taken later they would count
+    /// strangers that try and are refused.
+    async fn and_look(
+        session: Session,
+        fence: &pgteal_postgres::fence::Fence,
+        raise: impl Future<Output = Result<(), Error>>,
+    ) -> Result<Raised, Error> {
+        let ((), before, refused, lsn) =
+            futures::try_join!(raise, lockers(&session), fence.probe(&session), wal::insert_lsn(&session))?;
+        Ok(Raised { session, before, refused, lsn })
+    }
+
+    /// Waits by policy for the transactions that may still write, and reads `fence_lsn` (I2). Answers what forbids to go on.
+    async fn settle(
+        world: &World,
+        raised: Raised,
+        database: &str,
+        budget: Duration,
+    ) -> Result<Result<Lsn, String>, Error> {
+        let (policy, Raised { session, before, refused, lsn }) = (world.settings.on_drain, raised);
+        match wait_lockers(&session, &before, budget).await {
+            Err(Error::NotReached { .. }) if policy == OnDrain::Terminate => {
+                terminate_lockers(&session, &before).await?;
+                wait_lockers(&session, &before, budget).await?;
+            }
+            Err(Error::NotReached { last, .. }) if policy == OnDrain::Abort => {
+                let what = "transactions that began before the fence are still open in database";
+                return Ok(Err(format!("{what} {database}: {last}")));
+            }
+            other => other?,
+        }
+        // DDL that was under way at the raise may have made a table that has no fence.
+        if before.iter().any(|locker| locker.exclusive)
+            && let Some(table) = unarmed(&session).await?.first()
+        {
+            return Ok(Err(format!("table {database}.{table} was made meanwhile and has no fence")));
+        }
+        if !refused {
+            return Ok(Err(format!("a write probe in database {database} was not refused")));
+        }
+        // Nobody was left to wait for when the position was read with the lockers.
+        Ok(Ok(if before.is_empty() { lsn } else { wal::insert_lsn(&session).await? }))
+    }
+}
 
 #[async_trait]
 impl Step<World> for Fence {
@@ -42,54 +114,18 @@ impl Step<World> for Fence {
     }
 
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
-        let side = self.0.from;
-        let (fence, epoch) = (world.fence(side), cx.epoch().0.cast_signed());
-        let policy = world.settings.on_drain;
-        let budget = cx.within(match policy {
+        let (side, epoch) = (self.0.from, cx.epoch().0.cast_signed());
+        let budget = cx.within(match world.settings.on_drain {
             OnDrain::Wait => world.settings.deadline,
             OnDrain::Terminate | OnDrain::Abort => world.settings.drain_budget,
         });
-        let lsns = world
-            .each(side, |session, database| {
-                let fence = &fence;
-                async move {
-                    // Sent together, the raise first: the lockers are those of the instant right after it. Taken later
-                    // they would count strangers that try and are refused.
-                    let ((), before, refused) = futures::try_join!(
-                        fence.raise(&session, epoch),
-                        lockers(&session),
-                        fence.probe(&session),
-                    )?;
-                    match wait_lockers(&session, &before, budget).await {
-                        Err(Error::NotReached { .. }) if policy == OnDrain::Terminate => {
-                            terminate_lockers(&session, &before).await?;
-                            wait_lockers(&session, &before, budget).await?;
-                        }
-                        Err(Error::NotReached { last, .. }) if policy == OnDrain::Abort => {
-                            let what = "transactions that began before the fence are still open in database";
-                            return Ok(Err(format!("{what} {}: {last}", database.name)));
-                        }
-                        other => other?,
-                    }
-                    // DDL that was under way at the raise may have made a table that has no fence.
-                    if before.iter().any(|locker| locker.exclusive)
-                        && let Some(table) = unarmed(&session).await?.first()
-                    {
-                        return Ok(Err(format!(
-                            "table {}.{table} was made meanwhile and has no fence",
-                            database.name
-                        )));
-                    }
-                    if !refused {
-                        return Ok(Err(format!(
-                            "a write probe in database {} was not refused",
-                            database.name
-                        )));
-                    }
-                    Ok(Ok((database.name.clone(), wal::insert_lsn(&session).await?)))
-                }
-            })
-            .await?;
+        let one = |database| async move {
+            let raised = self.raise(world, database, epoch).await?;
+            let settled = Self::settle(world, raised, &database.name, budget).await?;
+            Ok::<_, Error>(settled.map(|lsn| (&database.name, lsn)))
+        };
+        let all = futures::future::try_join_all(world.databases.iter().map(one)).await;
+        let lsns = all.map_err(|error| failure::server(&error))?;
         for standing in lsns {
             let (database, lsn) = standing.map_err(|what| {
                 StepError::refused(side.as_str(), what).with_code(failure::code::GUARDRAIL)
@@ -102,6 +138,7 @@ impl Step<World> for Fence {
 
     async fn undo(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
         world.note_writers_gone(false);
+        world.unstage(self.0.from).await;
         let (fence, epoch) = (world.fence(self.0.from), cx.epoch().0.cast_signed());
         let lowered = world
             .each(self.0.from, |session, _| {

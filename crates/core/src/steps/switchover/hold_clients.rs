@@ -35,15 +35,14 @@ impl Step<World> for HoldClients {
     async fn observe(&self, world: &World, cx: &Cx) -> Result<Observation, StepError> {
         let states = world.routers(|router| router.state()).await?;
         let held = states.iter().all(|state| state.held_by == Some(cx.epoch().0));
+        cx.note("clients", states.iter().map(|state| state.clients).sum::<u64>());
+        cx.note("busy", states.iter().map(|state| state.busy).sum::<u64>());
         Ok(if held { Observation::Done } else { Observation::NotDone })
     }
 
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
         let (epoch, limit) = (cx.epoch().0, world.settings.deadline + MARGIN);
-        let states = world.routers(|router| router.hold(epoch, limit)).await?;
-        cx.note("clients", states.iter().map(|state| state.clients).sum::<u64>());
-        cx.note("busy", states.iter().map(|state| state.busy).sum::<u64>());
-        Ok(())
+        world.routers(|router| router.hold(epoch, limit)).await.map(drop)
     }
 
     async fn undo(&self, world: &World, cx: &Cx) -> Result<(), StepError> {

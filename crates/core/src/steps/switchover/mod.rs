@@ -16,5 +16,6 @@ pub mod reach_marker;
 pub mod release;
 pub mod repoint;
 pub mod reverse_ready;
+pub mod stage_fence;
 pub mod warm_servers;
 pub mod warm_sessions;

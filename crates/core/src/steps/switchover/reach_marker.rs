@@ -2,7 +2,7 @@
 //! committed before the fence is there. Then makes what was applied durable. Never "lag looks like 0".
 
 use async_trait::async_trait;
-use pgteal_postgres::{marker, wal};
+use pgteal_postgres::marker;
 use pgteal_saga::{Cx, Durability, Observation, Step, StepError, StepKind};
 
 use crate::deployment::Direction;
@@ -48,9 +48,8 @@ impl Step<World> for ReachMarker {
             .each(self.0.from, |session, database| async move {
                 let n = marker::write(&session).await?;
                 let to = world.session(self.0.to, database).await?;
-                marker::wait(&to, n, bound).await?;
                 // Applied is visible, not yet durable; and the slot of the way back only goes to flushed WAL.
-                world.note_flushed(database, wal::flush(&to).await?);
+                world.note_flushed(database, marker::wait_durable(&to, n, bound).await?);
                 Ok((database.name.clone(), n))
             })
             .await

@@ -9,9 +9,9 @@ use pgteal_postgres::Purpose;
 use pgteal_saga::{Cx, Durability, Observation, Step, StepError, StepKind};
 
 use crate::carry::{CarryError, triggers};
-use crate::deployment::Direction;
+use crate::deployment::{DatabaseKey, Direction};
 use crate::failure::{self, code};
-use crate::router::Router;
+use crate::router::{Router, RouterError};
 use crate::steps::switchover::hold_clients::MARGIN;
 use crate::steps::{is_lowered, marker_has_arrived, still_fenced, still_held, way_back_stands};
 use crate::world::World;
@@ -25,38 +25,37 @@ const SETTLE_BOUND: Duration = Duration::from_millis(500);
 pub struct Repoint(pub Direction);
 
 impl Repoint {
-    /// Triggers that would have fired on replicated rows were kept quiet; the first client row must find them awake.
-    async fn wake_triggers(&self, world: &World) -> Result<(), StepError> {
-        let one = |database| async move {
-            let warm = world.session(self.0.to, database).await?;
-            if triggers::silenced(&warm).await? > 0 {
-                let server = &world.cluster(self.0.to).server;
-                triggers::restore(&mut server.connect(&database.name, Purpose::control("triggers")).await?)
-                    .await?;
+    /// Lets the new side take writes in one database: the commit of what was staged, or else all of it now.
+    async fn open(&self, world: &World, database: &DatabaseKey, epoch: i64) -> Result<(), CarryError> {
+        let side = self.0.to;
+        if let Some(staged) = world.staged(side, database) {
+            match staged.commit().await {
+                Ok(()) => return Ok(()),
+                // Lowering it twice is lowering it once.
+                Err(error) => tracing::debug!(%error, "the staged lowering is lost, lowering anew"),
             }
-            Ok(())
-        };
-        let all = futures::future::try_join_all(world.databases.iter().map(one)).await;
-        all.map(drop).map_err(|error: CarryError| failure::carry(&error))
+        }
+        let warm = world.session(side, database).await?;
+        // Triggers that would have fired on replicated rows were kept quiet; the first client row must find them awake.
+        if triggers::silenced(&warm).await? > 0 {
+            let server = &world.cluster(side).server;
+            triggers::restore(&mut server.connect(&database.name, Purpose::control("triggers")).await?)
+                .await?;
+        }
+        Ok(world.fence(side).lower(&warm, epoch).await?)
     }
 
     /// Points one router to the new side. After a crash it may have released by its own limit or be a new process: then
     /// it is held again first, since a route only changes between transactions.
-    async fn point(&self, world: &World, router: &Arc<dyn Router>, epoch: u64) -> Result<(), StepError> {
-        let to = self.0.to;
-        let state = router.state().await.map_err(|e| failure::router(&e))?;
-        if state.route == to {
-            return Ok(());
+    async fn point(&self, world: &World, router: &Arc<dyn Router>, epoch: u64) -> Result<(), RouterError> {
+        match router.repoint(self.0.to, epoch).await {
+            Err(RouterError::Refused { .. }) => {}
+            other => return other,
         }
-        let steps = async {
-            if state.held_by != Some(epoch) || state.busy > 0 {
-                router.hold(epoch, world.settings.deadline + MARGIN).await?;
-                // The old side is fenced: what is open there cannot commit a write any more.
-                router.drain(epoch, world.settings.drain_budget, true).await?;
-            }
-            router.repoint(to, epoch).await
-        };
-        steps.await.map_err(|e| failure::router(&e))
+        router.hold(epoch, world.settings.deadline + MARGIN).await?;
+        // The old side is fenced: what is open there cannot commit a write any more.
+        router.drain(epoch, world.settings.drain_budget, true).await?;
+        router.repoint(self.0.to, epoch).await
     }
 }
 
@@ -102,7 +101,7 @@ impl Step<World> for Repoint {
             return Err(StepError::refused(direction.to.as_str(), what).with_code(code::LOST_HOLD));
         }
         if !stands {
-            let what = "the slot of the way back does not stand past what was applied";
+            let what = "the slot of the way back is gone, or not read from right after what was applied";
             return Err(StepError::refused(direction.to.as_str(), what).with_code(code::LOST_HOLD));
         }
         let settled = settled?;
@@ -128,16 +127,14 @@ impl Step<World> for Repoint {
         // I1 once more, and for a run resumed here the first time in this process: the old side must refuse writes
         // before the new one takes the first.
         still_fenced(world, self.0.from).await.map_err(failure::as_unknown)?;
-        let (fence, epoch) = (world.fence(self.0.to), cx.epoch().0);
-        self.wake_triggers(world).await?;
-        world
-            .each(self.0.to, |session, _| {
-                let fence = &fence;
-                async move { fence.lower(&session, epoch.cast_signed()).await }
-            })
-            .await?;
-        futures::future::try_join_all(world.routers.iter().map(|router| self.point(world, router, epoch)))
-            .await
-            .map(drop)
+        let epoch = cx.epoch().0;
+        let open = world.databases.iter().map(|database| self.open(world, database, epoch.cast_signed()));
+        let open = async {
+            let all = futures::future::try_join_all(open).await;
+            all.map(drop).map_err(|error| failure::carry(&error))
+        };
+        // Clients are held: neither has to wait for the other.
+        let point = world.routers(|router| self.point(world, router, epoch));
+        futures::try_join!(open, point).map(drop)
     }
 }

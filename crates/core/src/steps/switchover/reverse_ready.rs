@@ -1,15 +1,16 @@
-//! Moves the slot of the way back past everything that was applied, before any client writes there (I4): what came
+//! Moves the start of the way back past everything that was applied, before any client writes there (I4): what came
 //! from the old side is not sent back to it, and what comes later is.
 //!
-//! A slot's new position is on the disk with the next checkpoint only (PostgreSQL docs, pg_replication_slot_advance): a
-//! server that dies before it finds the slot where it was made. So the subscription's origin is moved as well, and its
-//! worker asks for what comes after it.
+//! What moves is the origin of the subscription, which asks for what comes after it; the slot stays a little behind. To
+//! move a slot reads WAL, may wait for transactions (our own staged fence among them), and is on the disk with the next
+//! checkpoint only (PostgreSQL docs, pg_replication_slot_advance); the origin is durable at once.
 
 use async_trait::async_trait;
-use pgteal_postgres::{Error, replication_origin, slot};
+use pgteal_postgres::{replication_origin, slot};
 use pgteal_saga::{Cx, Durability, Observation, Step, StepError, StepKind};
 
 use crate::deployment::Direction;
+use crate::failure::code;
 use crate::steps::{still_fenced, still_held, way_back_stands};
 use crate::world::World;
 
@@ -27,7 +28,7 @@ impl Step<World> for ReverseReady {
         "ready the way back"
     }
 
-    // The slot's position is of no use to anybody but a later cutover, which moves it again.
+    // The position is of no use to anybody but a later cutover, which moves it again.
     fn kind(&self) -> StepKind {
         StepKind::Transient
     }
@@ -47,22 +48,26 @@ impl Step<World> for ReverseReady {
 
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
         let opposite = self.0.opposite();
-        let lsns = world
-            .each(self.0.to, |session, database| async move {
+        let ways = world
+            .each(self.0.from, |subscriber, database| async move {
                 let name = world.stream(opposite, database);
-                let origin = async {
+                let keeper = world.session(self.0.to, database).await?;
+                let moved = async {
                     // Without it the step is not seen to be done, and the run unwinds.
-                    let Some(flushed) = world.flushed(database) else { return Ok::<_, Error>(()) };
-                    let subscriber = world.session(self.0.from, database).await?;
-                    replication_origin::advance(&subscriber, &name, flushed).await
+                    let Some(flushed) = world.flushed(database) else { return Ok(()) };
+                    replication_origin::advance(&subscriber, &name, flushed).await?;
+                    cx.note(&format!("reverse_lsn/{}", database.name), flushed.to_string());
+                    Ok(())
                 };
-                let (lsn, ()) = futures::try_join!(slot::advance_to_now(&session, &name), origin)?;
-                Ok((database.name.clone(), lsn))
+                let (slot, ()) = futures::try_join!(slot::confirmed(&keeper, &name), moved)?;
+                Ok((name, slot))
             })
             .await?;
-        for (database, lsn) in lsns {
-            cx.note(&format!("reverse_lsn/{database}"), lsn.to_string());
+        match ways.into_iter().find(|(_, slot)| slot.is_none()) {
+            None => Ok(()),
+            // Made anew it would lack what clients write until then.
+            Some((name, _)) => Err(StepError::refused(format!("replication slot {name}"), "it is gone")
+                .with_code(code::LOST_HOLD)),
         }
-        Ok(())
     }
 }

@@ -3,13 +3,10 @@
 //! read. What is done here is done again in the pause, and counts only there.
 
 use async_trait::async_trait;
-use pgteal_postgres::fence::lockers;
 use pgteal_postgres::{Error, Session, marker, replication_origin, slot, wal};
 use pgteal_saga::{Cx, Observation, Step, StepError, StepKind};
 
-use crate::carry::{CarryError, triggers};
 use crate::deployment::{DatabaseKey, Direction};
-use crate::failure;
 use crate::world::World;
 
 /// See the module.
@@ -17,17 +14,13 @@ use crate::world::World;
 pub struct WarmServers(pub Direction);
 
 impl WarmServers {
-    /// What the side that clients leave will be asked. Its fence is raised and taken back in one transaction.
-    async fn leaving(&self, world: &World, epoch: i64) -> Result<(), StepError> {
+    /// What the side that clients leave will be asked.
+    async fn leaving(&self, world: &World) -> Result<(), StepError> {
         let fence = world.fence(self.0.from);
         world
             .each(self.0.from, |session, _| {
                 let fence = &fence;
                 async move {
-                    fence.rehearse_raise(&session, epoch).await?;
-                    lockers(&session).await?;
-                    fence.probe(&session).await?;
-                    wal::insert_lsn(&session).await?;
                     fence.is_raised(&session).await?;
                     marker::written_after_fence(&session).await.map(drop)
                 }
@@ -37,24 +30,19 @@ impl WarmServers {
     }
 
     /// What the side that clients go to will be asked.
-    async fn taking_over(&self, world: &World, epoch: i64) -> Result<(), StepError> {
+    async fn taking_over(&self, world: &World) -> Result<(), StepError> {
         let fence = world.fence(self.0.to);
         world
             .each(self.0.to, |session, database| {
                 let fence = &fence;
                 async move {
-                    fence.rehearse_lower(&session, epoch).await?;
-                    marker::read(&session).await?;
+                    marker::warm(&session).await?;
                     fence.is_lowered(&session).await?;
                     self.bring_forward(world, &session, database).await
                 }
             })
-            .await?;
-        let awake = |database| async move {
-            triggers::silenced(&world.session(self.0.to, database).await?).await.map(drop)
-        };
-        let all = futures::future::try_join_all(world.databases.iter().map(awake)).await;
-        all.map(drop).map_err(|error: CarryError| failure::carry(&error))
+            .await
+            .map(drop)
     }
 
     /// Everything before this moment came by the stream and is not sent back: the slot of the way back is moved past it,
@@ -70,7 +58,8 @@ impl WarmServers {
         let lsn = slot::advance_to_now(session, &name).await?;
         let subscriber = world.session(self.0.from, database).await?;
         replication_origin::advance(&subscriber, &name, lsn).await?;
-        slot::confirmed(session, &name).await.map(drop)
+        slot::confirmed(session, &name).await?;
+        replication_origin::position(&subscriber, &name).await.map(drop)
     }
 }
 
@@ -93,9 +82,8 @@ impl Step<World> for WarmServers {
         Ok(if world.servers_are_warm() { Observation::Done } else { Observation::NotDone })
     }
 
-    async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
-        let epoch = cx.epoch().0.cast_signed();
-        futures::try_join!(self.leaving(world, epoch), self.taking_over(world, epoch))?;
+    async fn apply(&self, world: &World, _cx: &Cx) -> Result<(), StepError> {
+        futures::try_join!(self.leaving(world), self.taking_over(world))?;
         world.note_servers_warm();
         Ok(())
     }
