@@ -264,3 +264,34 @@ async fn a_statement_too_large_to_keep_is_named_and_ended() {
     let (tag, body) = raw.until(b'E').await.pop().unwrap();
     assert_eq!((tag, Fields::parse(&body).unwrap().sqlstate()), (b'E', "57P01"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rehearsals_leave_no_unnamed_statement_of_theirs() {
+    let world = World::new("").await;
+    // One that leaves nothing unnamed, and one that relies on what it left.
+    let (mut without, _) = Raw::connect(&world, ProtocolVersion::V3_0).await;
+    without.send(|out| put_query(out, "select 'said'")).await;
+    without.until(b'Z').await;
+    let (mut with, _) = Raw::connect(&world, ProtocolVersion::V3_0).await;
+    with.send(|out| put_query(out, "select 'said'")).await;
+    with.until(b'Z').await;
+    with.send(|out| {
+        put_parse(out, b"", b"select 'mine ' || who()");
+        put_sync(out);
+    })
+    .await;
+    with.until(b'Z').await;
+    world.switch("green", 1).await;
+    let log = "select count(*) from pg_stat_activity where query = $$select 'said'$$";
+    assert_eq!(world.green.sql(log).await.unwrap(), "1", "there were rehearsals");
+    for (raw, expected) in [(&mut without, "EZ"), (&mut with, "2DCZ")] {
+        raw.send(|out| {
+            put_bind::<&[u8]>(out, b"", &[]);
+            put_execute(out);
+            put_sync(out);
+        })
+        .await;
+        let answer = raw.until(b'Z').await;
+        assert_eq!(tags(&answer), expected, "{answer:?}");
+    }
+}

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use pgteal_wire::message::tag::{back, front};
 use pgteal_wire::tracker::{Fate, Kind, Reply};
 
+use super::repertoire::Repertoire;
 use super::statements::{Statements, name_of};
 use super::text::{self, TagEffect};
 use super::walk::Body;
@@ -35,6 +36,8 @@ pub(super) struct Observed {
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
     pub(super) statements: Statements,
+    /// What it says, for rehearsals.
+    pub(super) repertoire: Repertoire,
     /// The last observation.
     pub(super) observed: Option<Observed>,
     /// Something was seen after the last observation that may have changed it.
@@ -81,6 +84,8 @@ impl Holdings {
         match body.tag {
             front::QUERY => {
                 self.statements.query_sent();
+                let whole = if body.cut { &[] } else { name_of(body.bytes) };
+                self.repertoire.said(whole, b"\0\0");
                 self.read_text(body.bytes, body.cut);
             }
             front::PARSE => self.parse_sent(body, room),
@@ -94,7 +99,11 @@ impl Holdings {
         self.statements.parse_sent(body.bytes, body.cut, room);
         let name = name_of(body.bytes);
         let text = body.bytes.get(name.len() + 1..).unwrap_or_default();
+        let types = text.get(name_of(text).len() + 1..).unwrap_or_default();
         let text = name_of(text);
+        if name.is_empty() && !body.cut {
+            self.repertoire.said(text, types);
+        }
         match self.read_text(text, body.cut) {
             Some(by_parameter) => {
                 // A flood of such statements is not worth telling apart.
@@ -158,8 +167,14 @@ impl Holdings {
             Reply::Completed(Kind::Parse | Kind::Close) => self.statements.confirmed(),
             Reply::Skipped { parses, closes } => self.statements.skipped(parses + closes),
             // What failed leaves no tag: nothing may be credited to a later unit.
-            Reply::UnitEnded(_) => self.local_sets = 0,
+            Reply::UnitEnded(_) => {
+                self.local_sets = 0;
+                self.repertoire.answered();
+            }
             _ => {}
+        }
+        if tag == back::ERROR {
+            self.repertoire.failed();
         }
         if tag == back::COMMAND_COMPLETE {
             match text::tag_effect(body) {

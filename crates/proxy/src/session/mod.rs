@@ -9,7 +9,9 @@ mod holdings;
 mod observe;
 mod open;
 mod prepare_text;
+mod rehearse;
 mod relay;
+mod repertoire;
 mod replay;
 mod statements;
 mod text;
@@ -111,7 +113,7 @@ enum Second {
     },
     Ready {
         upstream: Box<Upstream>,
-        state: State,
+        state: Box<State>,
     },
     Failed(String),
 }
@@ -147,6 +149,7 @@ pub(crate) struct Session {
     told: Params,
     warm_replies: Vec<mpsc::Sender<WarmAnswer>>,
     looked_at: Option<Instant>,
+    rehearsed_at: Option<Instant>,
     /// The client has said Terminate.
     leaving: bool,
     /// The server has said why it ends the session.
@@ -212,6 +215,7 @@ impl Session {
             told: Params::default(),
             warm_replies: Vec::new(),
             looked_at: None,
+            rehearsed_at: None,
             leaving: false,
             server_said_why: false,
             server_deaf: false,

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use pgteal_wire::startup::StartupMessage;
 
 use super::Origin;
+use super::rehearse;
+use super::repertoire::Line;
 use super::replay::{self, RefusedStatement, ReplayError, State};
 use crate::auth::{self, UpstreamError};
 use crate::gate::Course;
 use crate::route::Side;
 use crate::shared::Shared;
-use crate::upstream::{Params, Upstream};
+use crate::upstream::{Params, TalkError, Upstream};
 
 /// Why there is no upstream.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,9 @@ pub(crate) enum OpenError {
     /// Too many are being opened at once.
     #[error("no turn to open a connection within {0} ms")]
     NoTurn(u64),
+    /// The connection was lost while it was made ready beyond what it must be.
+    #[error("the connection was lost in a rehearsal: {0}")]
+    Rehearsal(TalkError),
     #[error("{0}")]
     Internal(String),
 }
@@ -88,7 +93,8 @@ pub(super) async fn open_second(
     origin: Arc<Origin>,
     side: Side,
     read_only: Option<Vec<u8>>,
-    want: State,
+    mut want: State,
+    lines: Vec<Line>,
 ) -> Result<(Upstream, State), OpenError> {
     let limit = shared.config.limits.upstream_login();
     let turn = tokio::time::timeout(limit, Arc::clone(&shared.warming).acquire_owned()).await;
@@ -103,6 +109,7 @@ pub(super) async fn open_second(
     let (mut upstream, _) = open(&shared, &startup, &origin, course).await?;
     let replayed = tokio::time::timeout(limit, replay::replay(&mut upstream, None, &want)).await;
     finish(&shared, replayed)?;
+    rehearsed(&shared, &mut upstream, &mut want, &lines).await?;
     Ok((upstream, want))
 }
 
@@ -111,12 +118,31 @@ pub(super) async fn refresh(
     shared: Arc<Shared>,
     mut upstream: Upstream,
     from: State,
-    want: State,
+    mut want: State,
+    lines: Vec<Line>,
 ) -> Result<(Upstream, State), OpenError> {
     let limit = shared.config.limits.upstream_login();
     let replayed = tokio::time::timeout(limit, replay::replay(&mut upstream, Some(&from), &want)).await;
     finish(&shared, replayed)?;
+    // While all turns are taken there is no hurry: what is not rehearsed now is next time.
+    match Arc::clone(&shared.warming).try_acquire_owned() {
+        Ok(_turn) => rehearsed(&shared, &mut upstream, &mut want, &lines).await?,
+        Err(_) => want.repertoire_revision = from.repertoire_revision,
+    }
     Ok((upstream, want))
+}
+
+/// Rehearses and notes what was.
+async fn rehearsed(
+    shared: &Shared,
+    upstream: &mut Upstream,
+    want: &mut State,
+    lines: &[Line],
+) -> Result<(), OpenError> {
+    let done = rehearse::rehearse(upstream, &shared.gate, lines, want.unnamed.as_deref()).await;
+    let done = done.map_err(OpenError::Rehearsal)?;
+    want.rehearsed.extend(lines.iter().take(done).map(|line| line.shape));
+    Ok(())
 }
 
 fn finish(

@@ -11,7 +11,8 @@ use pgteal_wire::message::{put, put_cstr};
 use tokio::io::AsyncWriteExt;
 
 use super::holdings::{Holdings, Observed};
-use super::statements::ParseMessage;
+use super::repertoire::{Line, Shape};
+use super::statements::{ParseMessage, name_of};
 use crate::upstream::{TalkError, Upstream};
 
 /// The state an upstream is to have.
@@ -22,7 +23,14 @@ pub(super) struct State {
     pub(super) statements: HashMap<Box<[u8]>, ParseMessage>,
     pub(super) statements_revision: u64,
     pub(super) unnamed: Option<Vec<u8>>,
+    /// What has been rehearsed on the upstream.
+    pub(super) rehearsed: Vec<Shape>,
+    /// The revision of the session's repertoire that this was made of.
+    pub(super) repertoire_revision: u64,
 }
+
+/// Statements rehearsed on one upstream.
+const REHEARSALS: usize = 48;
 
 impl State {
     /// The state of a session as far as it was observed.
@@ -33,7 +41,36 @@ impl State {
             statements: holdings.statements.snapshot(),
             statements_revision: holdings.statements.revision,
             unnamed: holdings.statements.unnamed().map(<[u8]>::to_vec),
+            rehearsed: Vec::new(),
+            repertoire_revision: holdings.repertoire.revision,
         }
+    }
+
+    /// Whether the session has said something new since, and there is room to rehearse it.
+    pub(super) fn may_rehearse(&self, holdings: &Holdings) -> bool {
+        self.repertoire_revision != holdings.repertoire.revision
+            && self.rehearsed.len() < REHEARSALS
+            && !holdings.repertoire.is_muted()
+    }
+
+    /// What is to be rehearsed to be ready for this session: what it says, and its prepared statements. These are
+    /// rehearsed as copies, so that the plans that the server counts for them are the client's own.
+    pub(super) fn lines(&self, holdings: &Holdings) -> Vec<Line> {
+        if holdings.repertoire.is_muted() {
+            return Vec::new();
+        }
+        let named = self.statements.values().filter_map(|message| {
+            let body = message.get(HEADER_LEN..)?;
+            Line::new(body.get(name_of(body).len() + 1..)?)
+        });
+        let mut lines: Vec<Line> = Vec::new();
+        for line in holdings.repertoire.lines().into_iter().chain(named) {
+            let known = self.rehearsed.contains(&line.shape) || lines.iter().any(|l| l.shape == line.shape);
+            if !known && self.rehearsed.len() + lines.len() < REHEARSALS {
+                lines.push(line);
+            }
+        }
+        lines
     }
 
     /// Whether an upstream in this state is what the session needs now.

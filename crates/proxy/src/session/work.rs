@@ -22,6 +22,9 @@ use crate::upstream::{Answer, TalkError, Upstream};
 /// While nobody waits for it, a session's state is looked at again no sooner than this after the last time.
 const PATIENCE: Duration = Duration::from_millis(300);
 
+/// A session's upstream is made ready for what it has newly said no sooner than this after the last time.
+const REHEARSAL: Duration = Duration::from_secs(1);
+
 /// How many `WARM` and `SETTLE` commands may wait for one session.
 const MAX_REPLIES: usize = 8;
 
@@ -42,7 +45,12 @@ impl Session {
             Second::None | Second::Ready { .. } if !self.holdings.is_current() => impatient,
             _ if self.holdings.is_pinned() => false,
             Second::None => true,
-            Second::Ready { state, .. } => !state.fits(&self.holdings) && impatient,
+            Second::Ready { state, .. } if !state.fits(&self.holdings) => impatient,
+            Second::Ready { state, .. } => {
+                state.may_rehearse(&self.holdings)
+                    && self.is_calm()
+                    && self.rehearsed_at.is_none_or(|at| at.elapsed() > REHEARSAL)
+            }
         }
     }
 
@@ -67,29 +75,41 @@ impl Session {
 
     /// Opens the second upstream, or brings the one that is there up to date. Both happen beside the relay.
     fn prepare(&mut self, side: Side) {
-        let want = State::of(&self.holdings);
+        let mut want = State::of(&self.holdings);
         self.second = match std::mem::take(&mut self.second) {
             Second::Ready { upstream, .. } if upstream.course.side != side => {
                 upstream.close_later();
                 self.open_beside(side, want)
             }
-            Second::Ready { upstream, state } if state.same_content(&want) => {
-                Second::Ready { upstream, state: want }
-            }
             Second::Ready { upstream, state } => {
-                let task = tokio::spawn(open::refresh(Arc::clone(&self.shared), *upstream, state, want));
-                Second::Opening { side, task }
+                want.rehearsed.clone_from(&state.rehearsed);
+                let lines = if self.is_calm() { want.lines(&self.holdings) } else { Vec::new() };
+                if lines.is_empty() && state.same_content(&want) {
+                    Second::Ready { upstream, state: Box::new(want) }
+                } else {
+                    self.rehearsed_at = Some(Instant::now());
+                    let shared = Arc::clone(&self.shared);
+                    let task = tokio::spawn(open::refresh(shared, *upstream, *state, want, lines));
+                    Second::Opening { side, task }
+                }
             }
             Second::None | Second::Failed(_) => self.open_beside(side, want),
             opening @ Second::Opening { .. } => opening,
         };
     }
 
+    /// Nobody waits: there is time for what only makes things quicker later.
+    fn is_calm(&self) -> bool {
+        self.upstream.is_some() && !self.shared.gate.is_closed()
+    }
+
     fn open_beside(&self, side: Side, want: State) -> Second {
+        let lines = if self.is_calm() { want.lines(&self.holdings) } else { Vec::new() };
         let params = self.upstream.as_ref().map_or(&self.told, |upstream| &upstream.params);
         let read_only = params.get("default_transaction_read_only").map(<[u8]>::to_vec);
         let (shared, origin) = (Arc::clone(&self.shared), Arc::clone(&self.origin));
-        Second::Opening { side, task: tokio::spawn(open::open_second(shared, origin, side, read_only, want)) }
+        let opening = open::open_second(shared, origin, side, read_only, want, lines);
+        Second::Opening { side, task: tokio::spawn(opening) }
     }
 
     /// Asks the server, on the client's own upstream, what the session holds.
@@ -349,11 +369,28 @@ impl Session {
                     let want = State::of(&self.holdings);
                     self.second = Second::Opening {
                         side,
-                        task: tokio::spawn(open::refresh(Arc::clone(&self.shared), upstream, state, want)),
+                        task: tokio::spawn(open::refresh(
+                            Arc::clone(&self.shared),
+                            upstream,
+                            state,
+                            want,
+                            Vec::new(),
+                        )),
                     };
                 }
             }
-            Ok((upstream, state)) => self.second = Second::Ready { upstream: Box::new(upstream), state },
+            Ok((upstream, state)) => {
+                self.second = Second::Ready { upstream: Box::new(upstream), state: Box::new(state) }
+            }
+            Err(error @ OpenError::Rehearsal(_)) => {
+                // Once more, and without.
+                tracing::debug!(session = self.entry.id, %error, "opened again");
+                self.holdings.repertoire.mute();
+                if self.upstream.is_none() {
+                    let side = self.shared.gate.course().side;
+                    self.second = self.open_beside(side, State::of(&self.holdings));
+                }
+            }
             Err(error) if self.upstream.is_none() => {
                 Stats::count(&self.shared.stats.upstream_lost);
                 return Err(End::NoUpstream(error));
