@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Small statements that are asked again and again take longer to plan than to run (PostgreSQL docs, plan_cache_mode).
+const GENERIC: &str = "force_generic_plan";
+
 /// What a session is opened for. It decides the session's timeouts and gives its `application_name`,
 /// `pgteal/<word>`, by which operators and the fence recognise it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +13,7 @@ pub struct Purpose {
     call_limit: Duration,
     lock_timeout: Option<Duration>,
     idle_in_transaction: Option<Duration>,
+    plans: &'static str,
 }
 
 impl Purpose {
@@ -21,6 +25,7 @@ impl Purpose {
             call_limit: Duration::from_secs(10),
             lock_timeout: Some(Duration::from_millis(100)),
             idle_in_transaction: Some(Duration::from_secs(2)),
+            plans: GENERIC,
         }
     }
 
@@ -31,6 +36,7 @@ impl Purpose {
             call_limit: Duration::from_secs(24 * 3600),
             lock_timeout: None,
             idle_in_transaction: Some(Duration::from_secs(60)),
+            plans: "auto",
         }
     }
 
@@ -41,6 +47,7 @@ impl Purpose {
             call_limit: Duration::from_secs(2),
             lock_timeout: Some(Duration::from_millis(100)),
             idle_in_transaction: Some(Duration::from_secs(2)),
+            plans: GENERIC,
         }
     }
 
@@ -88,6 +95,7 @@ impl Purpose {
             ("client_min_messages", "warning".to_owned()),
             ("row_security", "off".to_owned()),
             ("jit", "off".to_owned()),
+            ("plan_cache_mode", self.plans.to_owned()),
             ("datestyle", "ISO,YMD".to_owned()),
             ("intervalstyle", "iso_8601".to_owned()),
             ("timezone", "UTC".to_owned()),

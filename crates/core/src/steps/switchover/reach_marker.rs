@@ -37,9 +37,9 @@ impl Step<World> for ReachMarker {
     }
 
     async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
-        let arrived = marker_has_arrived(world, self.0).await?;
         let durable = world.databases.iter().all(|database| world.flushed(database).is_some());
-        Ok(if arrived && durable { Observation::Done } else { Observation::NotDone })
+        let arrived = durable && marker_has_arrived(world, self.0).await?;
+        Ok(if arrived { Observation::Done } else { Observation::NotDone })
     }
 
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
