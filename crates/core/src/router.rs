@@ -29,6 +29,8 @@ pub struct RouterState {
     pub warm: u64,
     /// Sessions that would be ended by a repoint, because they hold what cannot be carried.
     pub pinned: u64,
+    /// Connections to the side that clients left, which the router still keeps: it closes them little by little.
+    pub left_behind: u64,
 }
 
 /// Outcome of preparing sessions for a repoint.

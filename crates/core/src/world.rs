@@ -20,6 +20,9 @@ use crate::failure;
 use crate::providers::Provider;
 use crate::router::{Router, RouterError};
 
+/// Between two sessions of ours that are closed.
+const PART_PAUSE: Duration = Duration::from_millis(10);
+
 /// What happens to client transactions that are still open when the drain budget is spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDrain {
@@ -120,6 +123,9 @@ pub struct World {
     waited: AtomicBool,
     /// Whether this process went through the cutover's work on both servers ahead. Also a hint.
     warm: AtomicBool,
+    /// Whether the fence of a side was just looked at, everywhere and after its change, and is as it should be. Good for one
+    /// answer: it was asked in the same breath as the change, and asking again is a round trip that clients pay for.
+    seen: [AtomicBool; 2],
     /// Fences that only wait for their commit, by side and database. Also a hint: without it the work is done in the pause.
     staged: Mutex<HashMap<(Side, String), Arc<Staged>>>,
 }
@@ -157,6 +163,7 @@ impl World {
             writers_gone: AtomicBool::new(false),
             waited: AtomicBool::new(false),
             warm: AtomicBool::new(false),
+            seen: Default::default(),
             staged: Mutex::default(),
         }
     }
@@ -293,6 +300,16 @@ impl World {
         self.warm.load(Ordering::Relaxed)
     }
 
+    /// Notes whether the fence of a side was seen to be as a change right before should have left it.
+    pub(crate) fn note_fence_seen(&self, side: Side, as_it_should_be: bool) {
+        self.seen[usize::from(side == Side::Green)].store(as_it_should_be, Ordering::SeqCst);
+    }
+
+    /// What [`World::note_fence_seen`] was last told, once.
+    pub(crate) fn take_fence_seen(&self, side: Side) -> bool {
+        self.seen[usize::from(side == Side::Green)].swap(false, Ordering::SeqCst)
+    }
+
     /// Keeps a fence that only waits for its commit. Its session is kept after that too: a server process that ends
     /// takes time from others in the pause.
     pub(crate) fn stage(&self, side: Side, database: &DatabaseKey, staged: Staged) {
@@ -318,6 +335,17 @@ impl World {
 
     fn all_staged(&self) -> MutexGuard<'_, HashMap<(Side, String), Arc<Staged>>> {
         self.staged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes all our sessions, one by one: see [`Server::part`]. For the end of a run, when clients are at work.
+    pub async fn part(&self) {
+        let staged = std::mem::take(&mut *self.all_staged());
+        for session in staged.into_values() {
+            drop(session);
+            tokio::time::sleep(PART_PAUSE).await;
+        }
+        self.blue.server.part(PART_PAUSE).await;
+        self.green.server.part(PART_PAUSE).await;
     }
 
     /// What [`World::note_flushed`] was last told, in this process.

@@ -76,6 +76,21 @@ impl Server {
         self.0.warm.lock().await.clear();
     }
 
+    /// Closes the warm sessions one by one, for a server that serves others: processes that exit all at once take the
+    /// processor from them.
+    pub async fn part(&self, pause: Duration) {
+        loop {
+            let one = {
+                let mut warm = self.0.warm.lock().await;
+                let database = warm.keys().next().cloned();
+                database.and_then(|database| warm.remove(&database))
+            };
+            let Some(session) = one else { return };
+            drop(session);
+            tokio::time::sleep(pause).await;
+        }
+    }
+
     /// The driver's settings for one session.
     pub(crate) fn driver_config(&self, database: &str, purpose: &Purpose) -> Config {
         let info = &self.0.conninfo;

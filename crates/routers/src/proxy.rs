@@ -225,6 +225,7 @@ impl Row {
             warm_side: self.text("warm_side").and_then(|side| side.parse().ok()),
             warm: self.number("warm"),
             pinned: self.number("pinned"),
+            left_behind: self.number("left_behind"),
         })
     }
 }

@@ -82,7 +82,8 @@ pub async fn drive(
         reason: error.to_string(),
     })?);
     let lease = lease(&*journal, &world.deployment).await?;
-    let mut setup = Setup::new(Arc::new(registry), Arc::clone(&journal), Arc::new(world));
+    let world = Arc::new(world);
+    let mut setup = Setup::new(Arc::new(registry), Arc::clone(&journal), Arc::clone(&world));
     setup.hooks = hooks;
     setup.observer = Arc::new(feed.clone());
     setup.stop = match &context.stop {
@@ -91,6 +92,7 @@ pub async fn drive(
     };
     let live = Live::start(&context.ui, &feed, titles.clone());
     let ended = go(setup, run.clone(), way, &lease).await;
+    world.part().await;
     // A terminal that no longer takes anything must not keep the command.
     let _ = tokio::time::timeout(CLOSE_BOUND, live.close()).await;
     let (outcome, kind, passed) = ended?;

@@ -23,16 +23,17 @@ pub struct Staged {
 }
 
 impl Fence {
-    /// Does all of [`Fence::raise`] but the commit. Until that, whoever else calls [`crate::state::put`] in the database
+    /// Does all of [`Fence::raise`] but the commit, which is then not flushed by itself but with the next one. Until that, whoever else calls [`crate::state::put`] in the database
     /// waits; so would an apply worker, which a server that clients write to does not have.
     /// Refused if `epoch` is lower than one seen here, and on a shared session.
     pub async fn stage_raise(&self, session: Session, epoch: i64) -> Result<Staged> {
-        let sql = self.raising(&session, epoch);
+        // Not waited for by itself: the marker is only sent to the other side when it and all before it are on the disk.
+        let sql = format!("SET LOCAL synchronous_commit = off; {}", self.raising(&session, epoch));
         Staged::begin(session, "staging the raise of the fence", &sql, NOW.to_owned()).await
     }
 
     /// Does all of [`Fence::lower`] but what would stop an apply worker: the row that remembers the fence comes in from the
-    /// other side too, so it is written with the commit, and an `epoch` lower than one seen here is refused only then.
+    /// other side too, so it is written with the commit. Refused as [`Fence::stage_raise`] is.
     pub async fn stage_lower(&self, session: Session, epoch: i64) -> Result<Staged> {
         let sql = self.opening(&session);
         Staged::begin(session, "staging the lowering of the fence", &sql, self.lowered(epoch)).await
@@ -44,7 +45,9 @@ impl Staged {
         if session.is_shared() {
             return Err(session.unexpected(doing, "a transaction was asked for on a shared session"));
         }
-        session.batch(doing, &format!("BEGIN; {sql}")).await?;
+        // Said once and taken back: the first time costs more, and no lock of it is left.
+        let rehearsal = format!("SAVEPOINT rehearsal; {last}; ROLLBACK TO SAVEPOINT rehearsal");
+        session.batch(doing, &format!("BEGIN; {rehearsal}; {sql}")).await?;
         Ok(Self { session, last, open: AtomicBool::new(true) })
     }
 

@@ -6,10 +6,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pgteal_postgres::activity::{self, Whose};
 use pgteal_saga::{Cx, Observation, Step, StepError, StepKind};
+use tokio::time::{Instant, sleep};
 
 use crate::deployment::Direction;
 use crate::failure;
 use crate::world::World;
+
+/// How long the routers may take to close what they left on the old side. They do it little by little: many server
+/// processes that exit at once take the processor from clients.
+const LEFT_BOUND: Duration = Duration::from_secs(5);
+
+/// How often the routers are asked for it.
+const LEFT_POLL: Duration = Duration::from_millis(50);
 
 /// How long ended sessions may take to go.
 const GONE_BOUND: Duration = Duration::from_secs(10);
@@ -42,6 +50,15 @@ impl Step<World> for EndOldSessions {
     }
 
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
+        let until = Instant::now() + LEFT_BOUND;
+        while Instant::now() < until {
+            let states = world.routers(|router| router.state()).await?;
+            if states.iter().all(|state| state.left_behind == 0) {
+                break;
+            }
+            sleep(LEFT_POLL).await;
+        }
+        // Whoever is left now came past the routers, or is kept by one that takes too long.
         let ended = world
             .each(self.0.from, |session, database| async move {
                 let whose = Whose::Database(&database.name);

@@ -25,6 +25,8 @@ struct Raised {
     before: Vec<Locker>,
     /// Whether a write probe was refused.
     refused: bool,
+    /// Whether every layer was up.
+    seen: bool,
     lsn: Lsn,
 }
 
@@ -50,9 +52,14 @@ impl Fence {
         fence: &pgteal_postgres::fence::Fence,
         raise: impl Future<Output = Result<(), Error>>,
     ) -> Result<Raised, Error> {
-        let ((), before, refused, lsn) =
-            futures::try_join!(raise, lockers(&session), fence.probe(&session), wal::insert_lsn(&session))?;
-        Ok(Raised { session, before, refused, lsn })
+        let ((), before, refused, lsn, seen) = futures::try_join!(
+            raise,
+            lockers(&session),
+            fence.probe(&session),
+            wal::insert_lsn(&session),
+            fence.is_raised(&session),
+        )?;
+        Ok(Raised { session, before, refused, seen, lsn })
     }
 
     /// Waits by policy for the transactions that may still write, and reads `fence_lsn` (I2). Answers what forbids to go on.
@@ -62,7 +69,7 @@ impl Fence {
         database: &str,
         budget: Duration,
     ) -> Result<Result<Lsn, String>, Error> {
-        let (policy, Raised { session, before, refused, lsn }) = (world.settings.on_drain, raised);
+        let (policy, Raised { session, before, refused, lsn, .. }) = (world.settings.on_drain, raised);
         match wait_lockers(&session, &before, budget).await {
             Err(Error::NotReached { .. }) if policy == OnDrain::Terminate => {
                 terminate_lockers(&session, &before).await?;
@@ -109,7 +116,8 @@ impl Step<World> for Fence {
     async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
         // I2: a fence that is up says nothing of transactions from before it, so a try that was cut short while waiting
         // for them has to wait again.
-        let fenced = world.are_writers_gone() && is_fenced(world, self.0.from).await?;
+        let fenced = world.are_writers_gone()
+            && (world.take_fence_seen(self.0.from) || is_fenced(world, self.0.from).await?);
         Ok(if fenced { Observation::Done } else { Observation::NotDone })
     }
 
@@ -121,23 +129,28 @@ impl Step<World> for Fence {
         });
         let one = |database| async move {
             let raised = self.raise(world, database, epoch).await?;
+            let seen = raised.seen;
             let settled = Self::settle(world, raised, &database.name, budget).await?;
-            Ok::<_, Error>(settled.map(|lsn| (&database.name, lsn)))
+            Ok::<_, Error>(settled.map(|lsn| (&database.name, lsn, seen)))
         };
         let all = futures::future::try_join_all(world.databases.iter().map(one)).await;
         let lsns = all.map_err(|error| failure::server(&error))?;
+        let mut all_seen = true;
         for standing in lsns {
-            let (database, lsn) = standing.map_err(|what| {
+            let (database, lsn, seen) = standing.map_err(|what| {
                 StepError::refused(side.as_str(), what).with_code(failure::code::GUARDRAIL)
             })?;
             cx.note(&format!("fence_lsn/{database}"), lsn.to_string());
+            all_seen &= seen;
         }
+        world.note_fence_seen(side, all_seen);
         world.note_writers_gone(true);
         Ok(())
     }
 
     async fn undo(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
         world.note_writers_gone(false);
+        world.note_fence_seen(self.0.from, false);
         world.unstage(self.0.from).await;
         let (fence, epoch) = (world.fence(self.0.from), cx.epoch().0.cast_signed());
         let lowered = world

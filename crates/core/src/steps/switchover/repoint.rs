@@ -26,11 +26,12 @@ pub struct Repoint(pub Direction);
 
 impl Repoint {
     /// Lets the new side take writes in one database: the commit of what was staged, or else all of it now.
-    async fn open(&self, world: &World, database: &DatabaseKey, epoch: i64) -> Result<(), CarryError> {
-        let side = self.0.to;
+    /// Answers whether no layer of the fence was up after that.
+    async fn open(&self, world: &World, database: &DatabaseKey, epoch: i64) -> Result<bool, CarryError> {
+        let (side, fence) = (self.0.to, world.fence(self.0.to));
         if let Some(staged) = world.staged(side, database) {
-            match staged.commit().await {
-                Ok(()) => return Ok(()),
+            match futures::try_join!(staged.commit(), fence.is_lowered(staged.session())) {
+                Ok(((), lowered)) => return Ok(lowered),
                 // Lowering it twice is lowering it once.
                 Err(error) => tracing::debug!(%error, "the staged lowering is lost, lowering anew"),
             }
@@ -42,7 +43,8 @@ impl Repoint {
             triggers::restore(&mut server.connect(&database.name, Purpose::control("triggers")).await?)
                 .await?;
         }
-        Ok(world.fence(side).lower(&warm, epoch).await?)
+        let ((), lowered) = futures::try_join!(fence.lower(&warm, epoch), fence.is_lowered(&warm))?;
+        Ok(lowered)
     }
 
     /// Points one router to the new side. After a crash it may have released by its own limit or be a new process: then
@@ -117,10 +119,11 @@ impl Step<World> for Repoint {
     }
 
     async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
-        let states = async { world.routers(|router| router.state()).await };
-        let (lowered, states) = futures::try_join!(is_lowered(world, self.0.to), states)?;
+        // The routers first: where clients are not there yet, the servers need not be asked.
+        let states = world.routers(|router| router.state()).await?;
         let there = states.iter().all(|state| state.route == self.0.to);
-        Ok(if lowered && there { Observation::Done } else { Observation::NotDone })
+        let done = there && (world.take_fence_seen(self.0.to) || is_lowered(world, self.0.to).await?);
+        Ok(if done { Observation::Done } else { Observation::NotDone })
     }
 
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
@@ -131,10 +134,12 @@ impl Step<World> for Repoint {
         let open = world.databases.iter().map(|database| self.open(world, database, epoch.cast_signed()));
         let open = async {
             let all = futures::future::try_join_all(open).await;
-            all.map(drop).map_err(|error| failure::carry(&error))
+            all.map_err(|error| failure::carry(&error))
         };
         // Clients are held: neither has to wait for the other.
         let point = world.routers(|router| self.point(world, router, epoch));
-        futures::try_join!(open, point).map(drop)
+        let (lowered, _) = futures::try_join!(open, point)?;
+        world.note_fence_seen(self.0.to, lowered.into_iter().all(|lowered| lowered));
+        Ok(())
     }
 }

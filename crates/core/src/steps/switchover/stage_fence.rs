@@ -30,6 +30,7 @@ impl StageFence {
         lockers(&session).await?;
         fence.probe(&session).await?;
         wal::insert_lsn(&session).await?;
+        fence.is_raised(&session).await?;
         world.stage(side, database, fence.stage_raise(session, epoch).await?);
         Ok(())
     }
@@ -39,6 +40,7 @@ impl StageFence {
         // Waking triggers takes locks on tables, against the apply worker: that has to wait for the pause.
         if triggers::silenced(&world.session(side, database).await?).await? == 0 {
             let session = Self::session(world, side, database).await?;
+            fence.is_lowered(&session).await?;
             world.stage(side, database, fence.stage_lower(session, epoch).await?);
         }
         Ok(())
