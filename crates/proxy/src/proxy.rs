@@ -20,7 +20,7 @@ use crate::farewell::Farewell;
 use crate::gate::{Event, Gate};
 use crate::login::{self, Login, LoginSetupError};
 use crate::recorder::Recorder;
-use crate::registry::{Command, Registry};
+use crate::registry::{Command, Entry, Registry};
 use crate::route::Side;
 use crate::shared::{Shared, WarmSide};
 use crate::state_file::{Saved, StateFile, StateFileError};
@@ -29,6 +29,9 @@ use crate::stream::Stream;
 
 /// How often second upstreams that fell behind are brought up to date while nobody holds.
 const REFRESH: Duration = Duration::from_millis(500);
+/// They are told in so many portions at most, so long apart.
+const REFRESH_TURNS: usize = 100;
+const REFRESH_BREATH: Duration = Duration::from_millis(4);
 
 /// Why a proxy cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -148,7 +151,7 @@ impl Proxy {
         self.tasks.spawn(async move {
             loop {
                 tokio::time::sleep(REFRESH).await;
-                refresh_stale(&shared);
+                refresh_in_turns(&shared).await;
             }
         });
     }
@@ -198,14 +201,33 @@ impl Drop for Proxy {
     }
 }
 
-/// Tells sessions whose second upstream fell behind to bring it up to date.
+/// Tells sessions whose second upstream fell behind to bring it up to date, all at once.
 pub(crate) fn refresh_stale(shared: &Shared) {
     let Some(side) = shared.warm_side() else { return };
-    for entry in shared.registry.all() {
-        if entry.stale.load(Relaxed) {
+    for entry in stale(shared) {
+        entry.tell(Command::Warm { side, reply: None });
+    }
+}
+
+/// As [`refresh_stale`], a few at a time. A hold tells all of them by itself.
+async fn refresh_in_turns(shared: &Shared) {
+    let stale = stale(shared);
+    for some in stale.chunks(stale.len().div_ceil(REFRESH_TURNS).max(1)) {
+        let Some(side) = shared.warm_side() else { return };
+        for entry in some.iter().filter(|entry| entry.stale.load(Relaxed)) {
             entry.tell(Command::Warm { side, reply: None });
         }
+        tokio::time::sleep(REFRESH_BREATH).await;
     }
+}
+
+fn stale(shared: &Shared) -> Vec<Arc<Entry>> {
+    if shared.warm_side().is_none() {
+        return Vec::new();
+    }
+    let mut all = shared.registry.all();
+    all.retain(|entry| entry.stale.load(Relaxed));
+    all
 }
 
 /// Serves connections until told to stop, then until the last session has ended.

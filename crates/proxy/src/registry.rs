@@ -15,8 +15,8 @@ use crate::route::Side;
 /// What a session can be told. Each carries a sender that is used once, or dropped when the session ends first.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Open the upstream on that side, or bring the one that is there up to date.
-    Warm { side: Side, reply: Option<mpsc::Sender<WarmAnswer>> },
+    /// Open the upstream on that side, or bring the one that is there up to date. The answer carries the session's id.
+    Warm { side: Side, reply: Option<mpsc::Sender<(u64, WarmAnswer)>> },
     /// Close the upstream that was opened ahead.
     Cool,
     /// The route has changed: go there.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::answer::{Answer, Refusal};
-use super::{census, warm};
+use super::{census, round};
 use crate::registry::{Entry, WarmState};
 use crate::shared::Shared;
 
@@ -15,7 +15,7 @@ pub(super) async fn settle(shared: &Shared, epoch: u64, limit: Duration) -> Resu
     if let Some(side) = shared.warm_side() {
         let behind: Vec<_> = shared.registry.all().into_iter().filter(is_behind).collect();
         if !behind.is_empty() {
-            warm::tell(shared, &behind, side, limit).await;
+            round::tell(shared, &behind, side, limit, None).await;
         }
     }
     let census = census(shared);

@@ -147,7 +147,7 @@ pub(crate) struct Session {
     urgent: bool,
     /// What the client was last told of the server's settings, while there is no upstream.
     told: Params,
-    warm_replies: Vec<mpsc::Sender<WarmAnswer>>,
+    warm_replies: Vec<mpsc::Sender<(u64, WarmAnswer)>>,
     looked_at: Option<Instant>,
     rehearsed_at: Option<Instant>,
     /// The client has said Terminate.

@@ -224,7 +224,7 @@ impl Session {
         };
         self.urgent = false;
         for reply in self.warm_replies.drain(..) {
-            let _ = reply.try_send(answer.clone());
+            let _ = reply.try_send((self.entry.id, answer.clone()));
         }
         self.publish();
     }
