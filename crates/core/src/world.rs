@@ -221,6 +221,23 @@ impl World {
         try_join_all(self.databases.iter().map(one)).await.map_err(|error| failure::server(&error))
     }
 
+    /// As [`World::each`], one database after the other: for heavy work while clients are served, who want the processor too.
+    pub(crate) async fn in_turn<'w, T, F>(
+        &'w self,
+        side: Side,
+        work: impl Fn(Session, &'w DatabaseKey) -> F,
+    ) -> Result<Vec<T>, StepError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut answers = Vec::with_capacity(self.databases.len());
+        for database in &self.databases {
+            let one = async { work(self.session(side, database).await?, database).await };
+            answers.push(one.await.map_err(|error| failure::server(&error))?);
+        }
+        Ok(answers)
+    }
+
     /// Whether `look` is true in every database of a side.
     pub(crate) async fn all<'w, F>(
         &'w self,

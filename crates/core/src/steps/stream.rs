@@ -20,7 +20,7 @@ const DROP_BOUND: Duration = Duration::from_secs(10);
 pub(crate) async fn publish(world: &World, stream: Stream) -> Result<(), StepError> {
     let id = world.deployment.as_str();
     world
-        .each(stream.publisher(), |session, database| async move {
+        .in_turn(stream.publisher(), |session, database| async move {
             publication::create(&session, &world.stream(stream, database), id).await
         })
         .await
@@ -50,7 +50,7 @@ pub(crate) async fn make_slots(world: &World, stream: Stream) -> Result<(), Step
 pub(crate) async fn subscribe(world: &World, stream: Stream, copy_data: bool) -> Result<(), StepError> {
     let publisher = &world.cluster(stream.publisher()).replication;
     world
-        .each(stream.subscriber(), |session, database| async move {
+        .in_turn(stream.subscriber(), |session, database| async move {
             let name = world.stream(stream, database);
             if subscription::find(&session, &name).await?.is_some() {
                 return Ok(());
@@ -80,7 +80,7 @@ pub(crate) async fn remove(world: &World, stream: Stream) -> Result<(), StepErro
 /// Removes the subscriptions.
 pub(crate) async fn unsubscribe(world: &World, stream: Stream) -> Result<(), StepError> {
     world
-        .each(stream.subscriber(), |session, database| async move {
+        .in_turn(stream.subscriber(), |session, database| async move {
             let name = world.stream(stream, database);
             subscription::drop(&session.within(SLOT_BOUND), &name, world.deployment.as_str()).await
         })
@@ -95,7 +95,7 @@ pub(crate) async fn unpublish(world: &World, stream: Stream) -> Result<(), StepE
         drop_table_copies(world, stream).await?;
     }
     world
-        .each(stream.publisher(), |session, database| async move {
+        .in_turn(stream.publisher(), |session, database| async move {
             let name = world.stream(stream, database);
             slot::drop(&session, &name, DROP_BOUND).await?;
             publication::drop(&session, &name, world.deployment.as_str()).await

@@ -70,11 +70,15 @@ impl Step<World> for StageFence {
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
         let epoch = cx.epoch().0.cast_signed();
         self.undo(world, cx).await?;
-        let one = |database| async move {
-            futures::try_join!(self.raise(world, database, epoch), self.lower(world, database, epoch))
-        };
-        let all = futures::future::try_join_all(world.databases.iter().map(one)).await;
-        all.map(drop).map_err(|error| failure::carry(&error))
+        // One after the other: clients are served meanwhile, and want the processor too.
+        for database in &world.databases {
+            let one = async {
+                self.raise(world, database, epoch).await?;
+                self.lower(world, database, epoch).await
+            };
+            one.await.map_err(|error| failure::carry(&error))?;
+        }
+        Ok(())
     }
 
     async fn undo(&self, world: &World, _cx: &Cx) -> Result<(), StepError> {
