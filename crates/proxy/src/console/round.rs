@@ -19,7 +19,7 @@ const LONG: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(20);
 /// A session that has not begun to open so long after it was told is in a transaction, most likely: others have their
 /// turn meanwhile.
-const GRACE: Duration = Duration::from_millis(50);
+const GRACE: Duration = Duration::from_millis(100);
 
 /// What came of telling sessions to warm.
 #[derive(Debug, Default)]
