@@ -115,6 +115,8 @@ pub struct World {
     /// What was done ahead for the sequences of each database, by this process. Also a hint: without it they are all
     /// carried in the pause.
     carriers: Mutex<HashMap<String, Arc<Carrier>>>,
+    /// Markers that the fence sent right behind itself. Also a hint: without it one is written.
+    markers: Mutex<HashMap<String, i64>>,
     /// The databases whose last values were carried in this pause, by this process.
     settled: Mutex<HashSet<String>>,
     /// Whether this process has seen the transactions from before the fence go. A raised fence alone does not tell.
@@ -159,6 +161,7 @@ impl World {
             settings,
             flushed: Mutex::default(),
             carriers: Mutex::default(),
+            markers: Mutex::default(),
             settled: Mutex::default(),
             writers_gone: AtomicBool::new(false),
             waited: AtomicBool::new(false),
@@ -275,6 +278,20 @@ impl World {
     /// What [`World::note_carrier`] was last told, in this process.
     pub(crate) fn carrier(&self, database: &DatabaseKey) -> Option<Arc<Carrier>> {
         self.carriers.lock().unwrap_or_else(PoisonError::into_inner).get(&database.name).cloned()
+    }
+
+    /// Notes the marker that the fence sent right behind itself, if it came after every writer.
+    pub(crate) fn note_marker(&self, database: &DatabaseKey, n: Option<i64>) {
+        let mut markers = self.markers.lock().unwrap_or_else(PoisonError::into_inner);
+        match n {
+            Some(n) => markers.insert(database.name.clone(), n),
+            None => markers.remove(&database.name),
+        };
+    }
+
+    /// What [`World::note_marker`] was last told, once.
+    pub(crate) fn take_marker(&self, database: &DatabaseKey) -> Option<i64> {
+        self.markers.lock().unwrap_or_else(PoisonError::into_inner).remove(&database.name)
     }
 
     /// Notes that a database's last values were carried.

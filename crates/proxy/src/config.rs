@@ -112,7 +112,8 @@ impl Default for AuthConfig {
             service_password_env: None,
             service_password_file: None,
             query: None,
-            cache_ms: 60_000,
+            // A changed password is known a second later; a storm of logins asks once a second.
+            cache_ms: 1_000,
             max_scram_iterations: 1_000_000,
         }
     }

@@ -1,6 +1,6 @@
 //! Owns the rehearsal: a server process is made to parse and plan what its session is used to say, so that its caches
 //! (tables, types, operators, statistics) are warm before the first client waits for it.
-//! Refuses to execute: Parse, Bind, Sync, and no Execute (PostgreSQL documentation, "Extended Query"). Planning may
+//! Refuses to execute what clients say: Parse, Bind, Sync, and no Execute (PostgreSQL documentation, "Extended Query"). Planning may
 //! evaluate functions marked stable or immutable, as any planning does; nothing volatile runs, no trigger fires, no row
 //! is read or written, and every lock is let go at its Sync.
 //!
@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use pgteal_wire::message::frontend::{put_bind, put_sync};
+use pgteal_wire::message::frontend::{put_bind, put_query, put_sync};
 use pgteal_wire::message::tag::front;
 use pgteal_wire::message::{put, put_cstr};
 use tokio::io::AsyncWriteExt;
@@ -29,6 +29,9 @@ const ALL: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(5);
 /// How long a server may take to give up what it was told to cancel.
 const CANCELLED: Duration = Duration::from_secs(1);
+/// An empty block loads the library of PL/pgSQL, which nearly every server process needs at its first write: the fence's
+/// trigger function alone is on every table.
+const PROLOGUE: &str = "DO 'BEGIN END'";
 /// Parameters of one statement.
 const PARAMETERS: usize = 256;
 
@@ -46,6 +49,11 @@ pub(super) async fn rehearse(
 ) -> Result<usize, TalkError> {
     let end = Instant::now() + ALL;
     let mut done = 0;
+    if !lines.is_empty() && !gate.is_closed() {
+        let mut out = BytesMut::new();
+        put_query(&mut out, PROLOGUE);
+        said(upstream, gate, &out, Instant::now() + ONE).await?;
+    }
     for line in lines {
         if gate.is_closed() || Instant::now() >= end {
             break;
@@ -79,7 +87,12 @@ async fn one(upstream: &mut Upstream, gate: &Gate, line: &Line, end: Instant) ->
     let nulls = vec![None::<&[u8]>; line.parameters().min(PARAMETERS)];
     put_bind(&mut out, b"", &nulls);
     put_sync(&mut out);
-    upstream.stream.write_all(&out).await?;
+    said(upstream, gate, &out, end).await
+}
+
+/// Says it, and waits for the answer, whatever it is. False when it had to be cancelled.
+async fn said(upstream: &mut Upstream, gate: &Gate, out: &[u8], end: Instant) -> Result<bool, TalkError> {
+    upstream.stream.write_all(out).await?;
     upstream.stream.flush().await?;
     let (key, server) = (upstream.cancel.clone(), upstream.server.clone());
     let mut aside = BytesMut::new();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pgteal_postgres::activity::{clients_since_fence, terminate};
 use pgteal_postgres::fence::{Locker, lockers, terminate_lockers, unarmed, wait_lockers};
-use pgteal_postgres::{Error, Lsn, Session, wal};
+use pgteal_postgres::{Error, Lsn, Session, marker, wal};
 use pgteal_saga::{Cx, Durability, Observation, Step, StepError};
 
 use crate::deployment::{DatabaseKey, Direction};
@@ -27,6 +27,8 @@ struct Raised {
     refused: bool,
     /// Whether every layer was up.
     seen: bool,
+    /// The marker that was written next. It counts only if there was nobody to wait for.
+    marker: i64,
     lsn: Lsn,
 }
 
@@ -46,20 +48,22 @@ impl Fence {
     }
 
     /// Sent together, the raise first: the lockers are those of the instant right after it. Taken later they would count
-    /// strangers that try and are refused.
+    /// strangers that try and are refused. The marker goes last: when there are no lockers, all that was ever committed
+    /// comes before it, and it is on its way while we still look.
     async fn and_look(
         session: Session,
         fence: &pgteal_postgres::fence::Fence,
         raise: impl Future<Output = Result<(), Error>>,
     ) -> Result<Raised, Error> {
-        let ((), before, refused, lsn, seen) = futures::try_join!(
+        let ((), before, lsn, refused, seen, marker) = futures::try_join!(
             raise,
             lockers(&session),
-            fence.probe(&session),
             wal::insert_lsn(&session),
+            fence.probe(&session),
             fence.is_raised(&session),
+            marker::write(&session),
         )?;
-        Ok(Raised { session, before, refused, seen, lsn })
+        Ok(Raised { session, before, refused, lsn, seen, marker })
     }
 
     /// Waits by policy for the transactions that may still write, and reads `fence_lsn` (I2). Answers what forbids to go on.
@@ -130,6 +134,7 @@ impl Step<World> for Fence {
         let one = |database| async move {
             let raised = self.raise(world, database, epoch).await?;
             let seen = raised.seen;
+            world.note_marker(database, raised.before.is_empty().then_some(raised.marker));
             let settled = Self::settle(world, raised, &database.name, budget).await?;
             Ok::<_, Error>(settled.map(|lsn| (&database.name, lsn, seen)))
         };
@@ -151,6 +156,7 @@ impl Step<World> for Fence {
     async fn undo(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
         world.note_writers_gone(false);
         world.note_fence_seen(self.0.from, false);
+        world.databases.iter().for_each(|database| world.note_marker(database, None));
         world.unstage(self.0.from).await;
         let (fence, epoch) = (world.fence(self.0.from), cx.epoch().0.cast_signed());
         let lowered = world

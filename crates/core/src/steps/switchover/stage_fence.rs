@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use pgteal_postgres::fence::lockers;
-use pgteal_postgres::{Purpose, Session, wal};
+use pgteal_postgres::{Purpose, Session, marker, wal};
 use pgteal_saga::{Cx, Observation, Step, StepError, StepKind};
 
 use crate::carry::{CarryError, triggers};
@@ -31,6 +31,7 @@ impl StageFence {
         fence.probe(&session).await?;
         wal::insert_lsn(&session).await?;
         fence.is_raised(&session).await?;
+        marker::warm(&session).await?;
         world.stage(side, database, fence.stage_raise(session, epoch).await?);
         Ok(())
     }
