@@ -13,7 +13,7 @@ use crate::contender::{Contender, Endpoint, Step};
 use crate::load::{Load, Seen, now_us};
 
 /// How long the load goes on after the cutover is expected to have ended; stalls are looked for in the first second.
-const AFTER: Duration = Duration::from_secs(3);
+const AFTER: Duration = Duration::from_secs(6);
 const LOOK_AFTER_US: u64 = 1_000_000;
 
 /// What all contenders of a case share.
