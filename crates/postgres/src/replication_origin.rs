@@ -4,14 +4,6 @@ use crate::error::Result;
 use crate::lsn::Lsn;
 use crate::session::Session;
 
-/// The publisher's position after the last transaction that a subscription applied here, as known to be on disk if
-/// `flushed`. It moves only with applied transactions; an idle publisher's position runs ahead of it.
-pub async fn progress(s: &Session, subscription_oid: u32, flushed: bool) -> Result<Option<Lsn>> {
-    let name = format!("pg_{subscription_oid}");
-    let sql = "SELECT (SELECT pg_replication_origin_progress(roname, $2) FROM pg_replication_origin WHERE roname = $1)";
-    s.query_one(&format!("reading replication origin {name}"), sql, &[&name, &flushed]).await?.get(0)
-}
-
 const OF_SUBSCRIPTION: &str = "FROM pg_subscription
     WHERE subname = $1 AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
@@ -28,8 +20,9 @@ pub async fn advance(s: &Session, subscription: &str, lsn: Lsn) -> Result<()> {
     s.query_opt(&doing, &s.prepared(&doing, &sql).await?, &[&subscription, &lsn]).await.map(drop)
 }
 
-/// What [`advance`] was last told, or the worker has applied; `None` without such a subscription or position. One round
-/// trip: it is asked in the pause.
+/// The publisher's position after the last transaction that a subscription applied here, or what [`advance`] was last
+/// told; `None` without such a subscription or position. An idle publisher's position runs ahead of it. One round trip: it
+/// is asked in the pause.
 pub async fn position(s: &Session, subscription: &str) -> Result<Option<Lsn>> {
     let doing = format!("reading the replication origin of subscription {subscription}");
     let sql = format!("SELECT pg_replication_origin_progress('pg_' || oid, false) {OF_SUBSCRIPTION}");

@@ -139,6 +139,9 @@ async fn rehearsed(
     want: &mut State,
     lines: &[Line],
 ) -> Result<(), OpenError> {
+    if want.rehearsed.is_empty() && !lines.is_empty() && !shared.gate.is_closed() {
+        rehearse::prologue(upstream, &shared.gate).await.map_err(OpenError::Rehearsal)?;
+    }
     let done = rehearse::rehearse(upstream, &shared.gate, lines, want.unnamed.as_deref()).await;
     let done = done.map_err(OpenError::Rehearsal)?;
     want.rehearsed.extend(lines.iter().take(done).map(|line| line.shape));

@@ -49,11 +49,6 @@ pub(super) async fn rehearse(
 ) -> Result<usize, TalkError> {
     let end = Instant::now() + ALL;
     let mut done = 0;
-    if !lines.is_empty() && !gate.is_closed() {
-        let mut out = BytesMut::new();
-        put_query(&mut out, PROLOGUE);
-        said(upstream, gate, &out, Instant::now() + ONE).await?;
-    }
     for line in lines {
         if gate.is_closed() || Instant::now() >= end {
             break;
@@ -75,6 +70,16 @@ pub(super) async fn rehearse(
             .map_err(|_| TalkError::Closed)??;
     }
     Ok(done)
+}
+
+/// What comes before the first line on a connection; not again on the same one.
+///
+/// # Errors
+/// As [`rehearse`].
+pub(super) async fn prologue(upstream: &mut Upstream, gate: &Gate) -> Result<(), TalkError> {
+    let mut out = BytesMut::new();
+    put_query(&mut out, PROLOGUE);
+    said(upstream, gate, &out, Instant::now() + ONE).await.map(drop)
 }
 
 /// Rehearses one line. False when it had to be cancelled: what stood in its way may stand in the next one's.
