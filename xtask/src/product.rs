@@ -1,7 +1,7 @@
 //! `cargo xtask demo` and `cargo xtask bench`: the product as users get it, built for release. Refuses to judge what it
 //! shows: its exit status is ours.
 
-use crate::{pg, shell, test, workspace};
+use crate::{debian, pg, shell, workspace};
 use anyhow::{Context, Result};
 use std::process::{Command, ExitCode};
 
@@ -18,7 +18,9 @@ pub(crate) fn demo(args: &[String]) -> Result<ExitCode> {
 /// Runs the benchmark `bench-<name>` of the test kit with `args`.
 pub(crate) fn bench(name: &str, args: &[String]) -> Result<ExitCode> {
     let servers = pg::ensure(&[])?;
-    test::programs(&[("pgbouncer", "pgbouncer")])?;
+    if !debian::has_program("pgbouncer") {
+        debian::install(&["pgbouncer"], "the benchmark measures beside PgBouncer")?;
+    }
     let target = workspace::read()?.target;
     build()?;
     let mut cargo = shell::cargo();

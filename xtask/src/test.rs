@@ -5,11 +5,12 @@ use crate::{debian, pg, shell, workspace};
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader};
 use std::num::NonZero;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-/// Programs that tests run besides PostgreSQL, with their Debian packages.
-const PROGRAMS: [(&str, &str); 1] = [("pgbouncer", "pgbouncer")];
+/// Debian's own build of PostgreSQL, which a test upgrades from: built otherwise than the fetched ones.
+const DEBIANS_POSTGRES: &str = "/usr/lib/postgresql/15/bin/postgres";
 
 /// The sum of all `test result:` lines.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -31,7 +32,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 /// The line has the form of the test harness's own, so that whoever reads those reads this one too.
 pub(crate) fn tests(args: &[String]) -> Result<String> {
     let servers = pg::ensure(&[])?;
-    programs(&PROGRAMS)?;
+    if !Path::new(DEBIANS_POSTGRES).is_file() {
+        debian::install_server(15, "tests upgrade from Debian's own PostgreSQL 15")?;
+    }
     let workspace = workspace::read()?;
     // Tests run the product's binaries; cargo builds them for the tests of their own crate only.
     shell::run(shell::cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
@@ -50,13 +53,6 @@ pub(crate) fn tests(args: &[String]) -> Result<String> {
         bail!("`{}` failed", shell::show(&cargo));
     }
     Ok(line)
-}
-
-/// Installs the programs that are missing, or says how to.
-pub(crate) fn programs(programs: &[(&str, &str)]) -> Result<()> {
-    let missing = programs.iter().filter(|(program, _)| !debian::has_program(program));
-    let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
-    debian::install(&packages, "tests and benchmarks run programs that are not installed")
 }
 
 /// Tests at once: each may run two clusters of a dozen processes.
