@@ -31,8 +31,9 @@ pub fn runbook(direction: Direction) -> Result<Registry<World>, RegistryError> {
         Arc::new(steps::hold_clients::HoldClients(d)),
         Arc::new(steps::drain::Drain(d)),
         Arc::new(steps::fence::Fence(d)),
-        Arc::new(steps::reach_marker::ReachMarker(d)),
+        // While the marker that the fence sent behind itself is on its way.
         Arc::new(steps::carry_last::CarryLast(d)),
+        Arc::new(steps::reach_marker::ReachMarker(d)),
         Arc::new(steps::reverse_ready::ReverseReady(d)),
         Arc::new(steps::repoint::Repoint(d)),
         Arc::new(steps::release::Release(d)),

@@ -80,6 +80,9 @@ impl Default for Settings {
     }
 }
 
+/// A marker that is being written; its number comes with its commit.
+pub(crate) type SentMarker = tokio::task::JoinHandle<Result<i64, Error>>;
+
 /// One of the two clusters.
 #[derive(Debug, Clone)]
 pub struct Cluster {
@@ -115,8 +118,8 @@ pub struct World {
     /// What was done ahead for the sequences of each database, by this process. Also a hint: without it they are all
     /// carried in the pause.
     carriers: Mutex<HashMap<String, Arc<Carrier>>>,
-    /// Markers that the fence sent right behind itself. Also a hint: without it one is written.
-    markers: Mutex<HashMap<String, i64>>,
+    /// Markers that the fence sent right behind itself and that are on their way. Also a hint: without it one is written.
+    markers: Mutex<HashMap<String, SentMarker>>,
     /// The databases whose last values were carried in this pause, by this process.
     settled: Mutex<HashSet<String>>,
     /// Whether this process has seen the transactions from before the fence go. A raised fence alone does not tell.
@@ -281,16 +284,16 @@ impl World {
     }
 
     /// Notes the marker that the fence sent right behind itself, if it came after every writer.
-    pub(crate) fn note_marker(&self, database: &DatabaseKey, n: Option<i64>) {
+    pub(crate) fn note_marker(&self, database: &DatabaseKey, sent: Option<SentMarker>) {
         let mut markers = self.markers.lock().unwrap_or_else(PoisonError::into_inner);
-        match n {
-            Some(n) => markers.insert(database.name.clone(), n),
+        match sent {
+            Some(sent) => markers.insert(database.name.clone(), sent),
             None => markers.remove(&database.name),
         };
     }
 
     /// What [`World::note_marker`] was last told, once.
-    pub(crate) fn take_marker(&self, database: &DatabaseKey) -> Option<i64> {
+    pub(crate) fn take_marker(&self, database: &DatabaseKey) -> Option<SentMarker> {
         self.markers.lock().unwrap_or_else(PoisonError::into_inner).remove(&database.name)
     }
 

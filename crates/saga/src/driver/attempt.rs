@@ -43,6 +43,17 @@ pub(super) async fn forward<W: Send + Sync + 'static>(
     look(step, world, cx).await
 }
 
+/// Asks the guard of a step that has not started, and looks at it. Both only look, so they look at the same time; a guard
+/// that refuses ends the other's look.
+pub(super) async fn enter<W: Send + Sync + 'static>(
+    step: &dyn Step<W>,
+    world: &W,
+    cx: &Cx,
+) -> Result<Verdict, StepError> {
+    let looked = async { Ok(look(step, world, cx).await) };
+    tokio::try_join!(step.guard(world, cx), looked).map(|((), seen)| seen)
+}
+
 /// What `observe` says now.
 pub(super) async fn look<W: Send + Sync + 'static>(step: &dyn Step<W>, world: &W, cx: &Cx) -> Verdict {
     match step.observe(world, cx).await {

@@ -1,6 +1,10 @@
 //! The way forward: guard, start, try, and what is recorded of it.
 //! Refuses to choose the step.
 
+use std::sync::OnceLock;
+
+use tokio::sync::oneshot;
+
 use crate::cx::{Cx, Noted};
 use crate::driver::attempt::{self, Verdict};
 use crate::driver::{Driver, DriverError};
@@ -11,19 +15,32 @@ use crate::journal::Durability;
 use crate::state::Mark;
 use crate::step::StepKind;
 
+/// What the guard of a step said, and what was seen of it, after the step before it was applied.
+pub(super) struct Ahead {
+    index: usize,
+    cx: Cx,
+    entered: Result<Verdict, StepError>,
+}
+
 impl<W: Send + Sync + 'static> Driver<W> {
     pub(super) async fn begin(&mut self, index: usize) -> Result<(), DriverError> {
-        let (step, cx) = (self.step(index)?, self.cx(index));
-        // Both only look, so they look at the same time; a guard that refuses ends the other's look. What is seen now is
-        // as good as seen after `Started`: the step's object is changed by the driver that holds the lease alone, and that
-        // is busy here. Who was overtaken learns it from the append of `Started`, before any effect.
-        let world = &*self.setup.world;
-        let looked = async { Ok(attempt::look(&*step, world, &cx).await) };
-        let both = async { tokio::try_join!(step.guard(world, &cx), looked) };
-        let seen = match self.interruptible(self.state.is_bounded(), both).await {
-            None => return Ok(()),
-            Some(Err(error)) => return self.fail(index, error).await,
-            Some(Ok(((), seen))) => seen,
+        let step = self.step(index)?;
+        // What is seen now is as good as seen after `Started`: the step's object is changed by the driver that holds the
+        // lease alone, and that is busy here. Who was overtaken learns it from the append of `Started`, before any effect.
+        let (cx, entered) = match self.ahead.take() {
+            Some(ahead) if ahead.index == index => (ahead.cx, ahead.entered),
+            _ => {
+                let cx = self.cx(index);
+                let enters = attempt::enter(&*step, &self.setup.world, &cx);
+                let Some(entered) = self.interruptible(self.state.is_bounded(), enters).await else {
+                    return Ok(());
+                };
+                (cx, entered)
+            }
+        };
+        let seen = match entered {
+            Err(error) => return self.fail(index, error).await,
+            Ok(seen) => seen,
         };
         // That took time: past the deadline the point of no return must not be passed.
         let is_late = self.state.deadline().is_some_and(|deadline| self.setup.clock.now() >= deadline);
@@ -59,13 +76,46 @@ impl<W: Send + Sync + 'static> Driver<W> {
         let step = self.step(index)?;
         let cx = Cx { facts: noted, ..self.cx(index) };
         let (hooks, kind) = (&self.setup.hooks, self.state.plan().kind());
-        let applied = || hooks.reached(kind, step.id(), CrashPoint::Applied) == Fate::Die;
-        let tried = attempt::forward(&*step, &self.setup.world, &cx, seen, applied);
-        let Some(verdict) = self.interruptible(self.state.is_bounded(), tried).await else {
-            return Ok(());
+        let (came_back, is_applied) = oneshot::channel();
+        let applied = || {
+            // Whoever listens is polled beside this.
+            let _ = came_back.send(());
+            hooks.reached(kind, step.id(), CrashPoint::Applied) == Fate::Die
         };
+        let (verdict, mut ahead) = (OnceLock::new(), None);
+        let tried = async {
+            let found = attempt::forward(&*step, &self.setup.world, &cx, seen, applied).await;
+            let is_done = matches!(found, Verdict::Done);
+            let _ = verdict.set(found);
+            // What was seen ahead of anything else does not count, and is not waited for.
+            if is_done { Ok(()) } else { Err(()) }
+        };
+        let looked_ahead = async {
+            if is_applied.await.is_ok() {
+                ahead = self.look_ahead(index + 1).await;
+            }
+            Ok(())
+        };
+        let both = async { tokio::try_join!(tried, looked_ahead) };
+        self.interruptible(self.state.is_bounded(), both).await;
+        match verdict.into_inner() {
+            None => Ok(()),
+            Some(verdict) => self.conclude(index, verdict, cx, ahead).await,
+        }
+    }
+
+    /// Records what a try came to.
+    async fn conclude(
+        &mut self,
+        index: usize,
+        verdict: Verdict,
+        cx: Cx,
+        ahead: Option<Ahead>,
+    ) -> Result<(), DriverError> {
+        let step = self.step(index)?;
         match verdict {
             Verdict::Done => {
+                self.ahead = ahead;
                 let body = EventBody::Succeeded { step: self.id(index), facts: cx.take_facts() };
                 self.succeed(index, body).await
             }
@@ -79,6 +129,17 @@ impl<W: Send + Sync + 'static> Driver<W> {
             Verdict::Failed(error) => self.fail(index, error).await,
             Verdict::Died => Err(DriverError::Died { step: self.id(index), point: CrashPoint::Applied }),
         }
+    }
+
+    /// Enters the step at `index` while the one before it is looked at: in the section clients wait for every look. Where
+    /// that one is not seen to be done, nothing of this counts.
+    async fn look_ahead(&self, index: usize) -> Option<Ahead> {
+        if index == 0 || !self.is_success_held_back(index - 1) {
+            return None;
+        }
+        let (step, cx) = (self.step(index).ok()?, Cx { attempt: 1, ..self.cx(index) });
+        let entered = attempt::enter(&*step, &self.setup.world, &cx).await;
+        Some(Ahead { index, cx, entered })
     }
 
     pub(super) async fn succeed(&mut self, index: usize, body: EventBody) -> Result<(), DriverError> {

@@ -197,6 +197,8 @@ pub struct Driver<W: Send + Sync + 'static> {
     held_back: Vec<Event>,
     /// Whether the journal failed at the start of the point of no return, so that nobody knows if that is recorded.
     point_in_doubt: bool,
+    /// The next step, entered already.
+    ahead: Option<forward::Ahead>,
 }
 
 impl<W: Send + Sync + 'static> std::fmt::Debug for Driver<W> {
@@ -235,8 +237,8 @@ impl<W: Send + Sync + 'static> Driver<W> {
 
     fn new(setup: Setup<W>, run: RunId, lease: &Lease, state: State, must_resume: bool) -> Self {
         let (epoch, holder) = (lease.epoch, lease.holder.clone());
-        let (held_back, point_in_doubt) = (Vec::new(), false);
-        Self { setup, run, epoch, holder, state, must_resume, held_back, point_in_doubt }
+        let (held_back, point_in_doubt, ahead) = (Vec::new(), false, None);
+        Self { setup, run, epoch, holder, state, must_resume, held_back, point_in_doubt, ahead }
     }
 
     /// Drives the run until it is over or rests.

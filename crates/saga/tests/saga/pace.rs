@@ -264,3 +264,95 @@ async fn a_deadline_or_a_stop_that_comes_while_the_guard_looks_keeps_the_point_f
         assert_eq!(names, wanted, "{outcome:?}");
     }
 }
+
+/// A step that takes ten milliseconds to look and is seen to be done at the second look after it was applied only.
+struct Reluctant(Arc<Mutex<u32>>);
+
+#[async_trait::async_trait]
+impl Step<()> for Reluctant {
+    fn id(&self) -> &'static str {
+        "first"
+    }
+
+    fn title(&self) -> &'static str {
+        "take two tries"
+    }
+
+    async fn observe(&self, _world: &(), _cx: &Cx) -> Result<Observation, StepError> {
+        sleep(LOOK).await;
+        Ok(if *self.0.lock().unwrap() >= 2 { Observation::Done } else { Observation::NotDone })
+    }
+
+    async fn apply(&self, _world: &(), _cx: &Cx) -> Result<(), StepError> {
+        *self.0.lock().unwrap() += 1;
+        Ok(())
+    }
+}
+
+/// The step behind it, whose guard refuses for as long as the first is not done. It notes which attempt it was told.
+struct Behind(Arc<Mutex<u32>>, Arc<Mutex<Vec<u32>>>);
+
+#[async_trait::async_trait]
+impl Step<()> for Behind {
+    fn id(&self) -> &'static str {
+        "second"
+    }
+
+    fn title(&self) -> &'static str {
+        "come behind"
+    }
+
+    async fn guard(&self, _world: &(), cx: &Cx) -> Result<(), StepError> {
+        self.1.lock().unwrap().push(cx.attempt());
+        sleep(LOOK).await;
+        match *self.0.lock().unwrap() {
+            2.. => Ok(()),
+            _ => Err(StepError::refused("the guard", "the first step is not done")),
+        }
+    }
+
+    async fn observe(&self, _world: &(), _cx: &Cx) -> Result<Observation, StepError> {
+        sleep(LOOK).await;
+        Ok(if *self.0.lock().unwrap() >= 3 { Observation::Done } else { Observation::NotDone })
+    }
+
+    async fn apply(&self, _world: &(), _cx: &Cx) -> Result<(), StepError> {
+        *self.0.lock().unwrap() += 1;
+        Ok(())
+    }
+}
+
+/// A section of the two steps, the first of which was applied `before` times already.
+async fn drive_section(before: u32) -> (Outcome, Duration, Vec<u32>) {
+    let (count, attempts) = (Arc::new(Mutex::new(before)), Arc::new(Mutex::default()));
+    let steps: Vec<Arc<dyn Step<()>>> =
+        vec![Arc::new(Reluctant(Arc::clone(&count))), Arc::new(Behind(count, Arc::clone(&attempts)))];
+    let registry = Arc::new(Registry::new("switch", steps).unwrap());
+    let journal = Arc::new(MemoryJournal::new());
+    let deployment = DeploymentId::generate();
+    let lease = journal.take_lease(&deployment, "one", story::beginning());
+    let plan =
+        registry.plan(deployment, |_| Some(json!({}))).section("first", "second", 2_000).freeze().unwrap();
+    let setup = Setup::new(registry, Arc::clone(&journal) as Arc<dyn Journal>, Arc::new(()));
+    let mut driver = Driver::create(setup, RunId::generate("switch").unwrap(), plan, &lease).await.unwrap();
+    let began = Instant::now();
+    let outcome = driver.run().await.unwrap();
+    let attempts = attempts.lock().unwrap().clone();
+    (outcome, began.elapsed(), attempts)
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_the_section_the_next_step_is_entered_while_the_last_is_looked_at() {
+    let (outcome, took, attempts) = drive_section(1).await;
+    // The first look, the second look beside the next one's guard and first look, and that one's last look.
+    assert_eq!((outcome, took.as_millis() / 10), (Outcome::Done, 3));
+    assert_eq!(attempts, [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_seen_behind_a_step_that_is_not_done_does_not_count() {
+    let (outcome, _, attempts) = drive_section(0).await;
+    assert_eq!(outcome, Outcome::Done);
+    // Asked beside each look at the first step, and told that it is its own first attempt.
+    assert_eq!(attempts, [1, 1]);
+}

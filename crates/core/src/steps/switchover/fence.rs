@@ -12,14 +12,15 @@ use pgteal_saga::{Cx, Durability, Observation, Step, StepError};
 use crate::deployment::{DatabaseKey, Direction};
 use crate::failure;
 use crate::steps::{is_fenced, is_lowered, still_held};
-use crate::world::{OnDrain, World};
+use crate::world::{OnDrain, SentMarker, World};
 
 /// See the module.
 #[derive(Debug)]
 pub struct Fence(pub Direction);
 
-/// What was seen right after a raise, on the session that raised.
+/// What was seen right after a raise.
 struct Raised {
+    /// The session that raised.
     session: Session,
     /// The transactions that may still write.
     before: Vec<Locker>,
@@ -27,43 +28,62 @@ struct Raised {
     refused: bool,
     /// Whether every layer was up.
     seen: bool,
-    /// The marker that was written next. It counts only if there was nobody to wait for.
-    marker: i64,
+    /// The insert position after the lockers were read.
     lsn: Lsn,
+    /// The marker, if there was nobody to wait for.
+    marker: Option<SentMarker>,
 }
 
 impl Fence {
     /// Raises the fence of one database: the commit of what was staged, or else all of it now.
     async fn raise(&self, world: &World, database: &DatabaseKey, epoch: i64) -> Result<Raised, Error> {
         let fence = world.fence(self.0.from);
+        let control = world.session(self.0.from, database).await?;
         if let Some(staged) = world.staged(self.0.from, database) {
-            match Self::and_look(staged.session().clone(), &fence, staged.commit()).await {
+            match Self::and_look(staged.session().clone(), &control, &fence, staged.commit()).await {
                 Ok(raised) => return Ok(raised),
                 // Raising it twice is raising it once.
                 Err(error) => tracing::debug!(%error, "the staged fence is lost, raising it anew"),
             }
         }
-        let session = world.session(self.0.from, database).await?;
-        Self::and_look(session.clone(), &fence, fence.raise(&session, epoch)).await
+        Self::and_look(control.clone(), &control, &fence, fence.raise(&control, epoch)).await
     }
 
-    /// Sent together, the raise first: the lockers are those of the instant right after it. Taken later they would count
-    /// strangers that try and are refused. The marker goes last: when there are no lockers, all that was ever committed
-    /// comes before it, and it is on its way while we still look.
+    /// The lockers are those of the instant right after the raise: taken later they would count strangers that try and
+    /// are refused, so they are asked behind it without waiting for its answer. Whether the fence refuses is asked on
+    /// another session meanwhile.
     async fn and_look(
         session: Session,
+        control: &Session,
         fence: &pgteal_postgres::fence::Fence,
         raise: impl Future<Output = Result<(), Error>>,
     ) -> Result<Raised, Error> {
-        let ((), before, lsn, refused, seen, marker) = futures::try_join!(
-            raise,
-            lockers(&session),
-            wal::insert_lsn(&session),
-            fence.probe(&session),
-            fence.is_raised(&session),
-            marker::write(&session),
-        )?;
+        let (raised, is_raised) = tokio::sync::oneshot::channel();
+        let raise = async {
+            raise.await?;
+            // Whoever listens is the other branch, or gone with it.
+            let _ = raised.send(());
+            Ok(())
+        };
+        let locked = async {
+            let (before, lsn) = futures::try_join!(lockers(&session), wal::insert_lsn(&session))?;
+            // All that was ever committed comes before a marker that is written when there is nobody left to wait for, and
+            // not a moment sooner (I2): only now. It is on its way while we still look.
+            let marker = before.is_empty().then(|| Self::send_marker(session.clone()));
+            Ok((before, lsn, marker))
+        };
+        let looked = async {
+            if is_raised.await.is_err() {
+                return Ok((false, false));
+            }
+            futures::try_join!(fence.probe(control), fence.is_raised(control))
+        };
+        let ((), (before, lsn, marker), (refused, seen)) = futures::try_join!(raise, locked, looked)?;
         Ok(Raised { session, before, refused, lsn, seen, marker })
+    }
+
+    fn send_marker(session: Session) -> SentMarker {
+        tokio::spawn(async move { marker::write(&session).await })
     }
 
     /// Waits by policy for the transactions that may still write, and reads `fence_lsn` (I2). Answers what forbids to go on.
@@ -132,9 +152,9 @@ impl Step<World> for Fence {
             OnDrain::Terminate | OnDrain::Abort => world.settings.drain_budget,
         });
         let one = |database| async move {
-            let raised = self.raise(world, database, epoch).await?;
+            let mut raised = self.raise(world, database, epoch).await?;
             let seen = raised.seen;
-            world.note_marker(database, raised.before.is_empty().then_some(raised.marker));
+            world.note_marker(database, raised.marker.take());
             let settled = Self::settle(world, raised, &database.name, budget).await?;
             Ok::<_, Error>(settled.map(|lsn| (&database.name, lsn, seen)))
         };

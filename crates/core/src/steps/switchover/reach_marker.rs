@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use pgteal_postgres::marker;
 use pgteal_saga::{Cx, Durability, Observation, Step, StepError, StepKind};
 
-use crate::deployment::Direction;
+use crate::deployment::{DatabaseKey, Direction};
 use crate::failure;
 use crate::steps::{marker_has_arrived, still_fenced, still_held};
 use crate::world::World;
@@ -13,6 +13,18 @@ use crate::world::World;
 /// See the module.
 #[derive(Debug)]
 pub struct ReachMarker(pub Direction);
+
+/// The marker that the fence has sent, if it was written.
+async fn sent(world: &World, database: &DatabaseKey) -> Option<i64> {
+    match world.take_marker(database)?.await {
+        Ok(Ok(n)) => Some(n),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "the marker behind the fence was not written");
+            None
+        }
+        Err(_) => None,
+    }
+}
 
 #[async_trait]
 impl Step<World> for ReachMarker {
@@ -47,8 +59,8 @@ impl Step<World> for ReachMarker {
         let arrived = world
             .each(self.0.from, |session, database| async move {
                 // The fence may have sent one right behind itself. It is good for one try.
-                let n = match world.take_marker(database) {
-                    Some(sent) => sent,
+                let n = match sent(world, database).await {
+                    Some(n) => n,
                     None => marker::write(&session).await?,
                 };
                 let to = world.session(self.0.to, database).await?;

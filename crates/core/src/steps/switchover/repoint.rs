@@ -94,6 +94,7 @@ impl Step<World> for Repoint {
             still_fenced(world, direction.from),
             still_held(world, direction, cx),
         )?;
+        world.note_fence_seen(direction.from, true);
         if !world.are_writers_gone() {
             let what = "transactions from before the fence were not seen to end";
             return Err(StepError::refused(direction.from.as_str(), what).with_code(code::LOST_HOLD));
@@ -127,9 +128,11 @@ impl Step<World> for Repoint {
     }
 
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
-        // I1 once more, and for a run resumed here the first time in this process: the old side must refuse writes
-        // before the new one takes the first.
-        still_fenced(world, self.0.from).await.map_err(failure::as_unknown)?;
+        // I1 for a run that was resumed here, or tries again: the old side must refuse writes before the new one takes the
+        // first. Else the guard has seen it.
+        if !world.take_fence_seen(self.0.from) {
+            still_fenced(world, self.0.from).await.map_err(failure::as_unknown)?;
+        }
         let epoch = cx.epoch().0;
         let open = world.databases.iter().map(|database| self.open(world, database, epoch.cast_signed()));
         let open = async {

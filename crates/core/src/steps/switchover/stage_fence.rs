@@ -26,12 +26,11 @@ impl StageFence {
     async fn raise(&self, world: &World, database: &DatabaseKey, epoch: i64) -> Result<(), CarryError> {
         let (side, fence) = (self.0.from, world.fence(self.0.from));
         let session = Self::session(world, side, database).await?;
-        // What is asked right after the commit is prepared before it.
+        // What is asked right after the commit is prepared before it, there or on the control session.
         lockers(&session).await?;
-        fence.probe(&session).await?;
         wal::insert_lsn(&session).await?;
-        fence.is_raised(&session).await?;
         marker::warm(&session).await?;
+        fence.probe(&world.session(side, database).await?).await?;
         world.stage(side, database, fence.stage_raise(session, epoch).await?);
         Ok(())
     }
