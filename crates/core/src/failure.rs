@@ -1,7 +1,7 @@
 //! Owns the translation of what servers and routers say into what the engine understands: refused
 //! (certainly no net change) or unknown (may have happened). Refuses to give advice.
 
-use pgteal_postgres::{Certainty, Error};
+use pgteal_postgres::{Certainty, Error, state};
 use pgteal_saga::StepError;
 
 use crate::carry::CarryError;
@@ -11,13 +11,15 @@ use crate::router::RouterError;
 /// Stable words for failures, by which the command line finds its advice.
 pub mod code {
     /// A newer controller drives a router or a server.
-    pub const STALE_EPOCH: &str = "stale-epoch";
+    pub use pgteal_saga::fault::STALE_EPOCH;
     /// A check found a blocker.
     pub const BLOCKED: &str = "blocked";
     /// An object with our prefix belongs to another deployment.
     pub const FOREIGN: &str = "foreign-object";
     /// A guardrail before the hold said no.
     pub const GUARDRAIL: &str = "guardrail";
+    /// Something was changed after `up` that nothing carries to the other side.
+    pub const SCHEMA_DRIFT: &str = "schema-drift";
     /// A client transaction stayed open past the drain budget.
     pub const DRAIN: &str = "drain";
     /// A server was not reached.
@@ -56,6 +58,7 @@ pub(crate) fn server(error: &Error) -> StepError {
         Error::Connect { .. } => failed.with_code(code::UNREACHABLE),
         Error::Foreign { .. } => failed.with_code(code::FOREIGN),
         Error::NotReached { last, .. } => failed.with_status(last),
+        error if state::is_stale(error) => failed.with_code(code::STALE_EPOCH),
         _ => failed,
     }
 }
@@ -77,6 +80,9 @@ pub(crate) fn carry(error: &CarryError) -> StepError {
     match error.server_error() {
         Some(cause) if cause.is_transient() => StepError::unknown("green", error.to_string()),
         _ if error.is_unknown() => StepError::unknown("green", error.to_string()),
+        Some(cause) if state::is_stale(cause) => {
+            StepError::refused("green", error.to_string()).with_code(code::STALE_EPOCH)
+        }
         _ => StepError::refused("green", error.to_string()),
     }
 }

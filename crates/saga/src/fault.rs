@@ -5,6 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// The code of a failure that says: a driver with a higher epoch is at work. The only refusal that is never tried again.
+pub const STALE_EPOCH: &str = "stale-epoch";
+
 /// What went wrong, with which object, and what was last seen of it. Goes to the journal: never put a secret in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -41,7 +44,8 @@ impl fmt::Display for Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
-    /// Certainly no net change that the step's undo would not take back: the run unwinds.
+    /// Certainly no net change that the step's undo would not take back: the run unwinds, or rests where it cannot. Inside
+    /// the section, past the point of no return, it can do neither: there it counts as unknown, see [`STALE_EPOCH`].
     Refused,
     /// It may have happened: look again, and if need be try again.
     Unknown,

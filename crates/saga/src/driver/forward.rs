@@ -9,7 +9,7 @@ use crate::cx::{Cx, Noted};
 use crate::driver::attempt::{self, Verdict};
 use crate::driver::{Driver, DriverError};
 use crate::event::EventBody;
-use crate::fault::{Class, Failure, StepError};
+use crate::fault::{Class, Failure, STALE_EPOCH, StepError};
 use crate::hooks::{CrashPoint, Fate};
 use crate::journal::Durability;
 use crate::state::Mark;
@@ -169,6 +169,7 @@ impl<W: Send + Sync + 'static> Driver<W> {
     /// The failure to record; `None` for a step that came to rest because the operator wants to stop.
     pub(super) fn classify(&self, index: usize, error: StepError) -> Option<(Class, Failure)> {
         match error {
+            StepError::Refused(failure) if self.must_get_through(&failure) => Some((Class::Unknown, failure)),
             StepError::Refused(failure) => Some((Class::Refused, failure)),
             StepError::Unknown(failure) => Some((Class::Unknown, failure)),
             StepError::Stopped if self.setup.stop.is_requested() => None,
@@ -176,6 +177,13 @@ impl<W: Send + Sync + 'static> Driver<W> {
                 Some((Class::Unknown, Failure::new(self.id(index), "it stopped, but nobody wanted it to")))
             }
         }
+    }
+
+    /// Whether a refusal is tried again like an unknown: past the point of no return nothing can unwind, and inside the
+    /// section a rest would leave clients held before a side that refuses them.
+    fn must_get_through(&self, failure: &Failure) -> bool {
+        let turned_away = failure.code.as_deref() == Some(STALE_EPOCH);
+        self.state.is_passed() && self.state.is_section_open() && !turned_away
     }
 
     /// Looks whether the steps of the open section that had succeeded are still in effect, and records the answer.

@@ -42,6 +42,10 @@ pub enum Fault {
     RefuseBefore,
     /// `apply` does all and refuses then.
     RefuseAfter,
+    /// `apply` refuses once, past the point of no return, where clients are held.
+    RefuseOnce,
+    /// The same, because a driver with a higher epoch is at work.
+    RefuseStale,
     /// What stands there is not ours.
     Foreign,
     /// `apply` fails without an answer, each time, having done nothing.
@@ -163,6 +167,9 @@ fn faults(way: &Way, index: usize, kind: StepKind) -> Vec<Fault> {
     }
     if way.is_in_section(index) {
         faults.extend(twice.map(Fault::JournalFails));
+    }
+    if way.is_in_section(index) && !way.is_reversible(index) {
+        faults.extend([Fault::RefuseOnce, Fault::RefuseStale]);
     }
     if index > 0 && way.is_bounded(index - 1) && way.is_in_section(index) {
         faults.push(Fault::HangGuard);

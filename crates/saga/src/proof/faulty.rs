@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::cx::Cx;
-use crate::fault::StepError;
+use crate::fault::{STALE_EPOCH, StepError};
 use crate::journal::Durability;
 use crate::registry::Registry;
 use crate::step::{Observation, Step, StepKind};
@@ -30,6 +30,8 @@ pub(super) enum Misbehaviour {
     DoneEarly,
     RefuseBefore,
     RefuseAfter,
+    RefuseOnce,
+    RefuseStale,
     Foreign,
     Unknown,
     UnknownOnce,
@@ -60,7 +62,11 @@ impl Switch {
     }
 
     pub(super) fn was_hit(&self) -> bool {
-        self.hits.load(Ordering::SeqCst) > 0
+        self.hits() > 0
+    }
+
+    pub(super) fn hits(&self) -> u32 {
+        self.hits.load(Ordering::SeqCst)
     }
 
     fn hit(&self) {
@@ -193,6 +199,14 @@ impl<W: Send + Sync + 'static> Step<W> for Faulty<W> {
         }
         if self.is(Misbehaviour::RefuseBefore) {
             return Err(StepError::refused(self.object(), "apply refuses"));
+        }
+        if let Some(switch) = self.on(Misbehaviour::RefuseOnce) {
+            switch.hit();
+            switch.off();
+            return Err(StepError::refused(self.object(), "apply refuses this time"));
+        }
+        if self.is(Misbehaviour::RefuseStale) {
+            return Err(StepError::refused(self.object(), "a newer driver is at work").with_code(STALE_EPOCH));
         }
         if self.is(Misbehaviour::Unknown) {
             return Err(StepError::unknown(self.object(), "no answer").with_status("nothing done"));

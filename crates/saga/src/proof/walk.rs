@@ -145,6 +145,8 @@ impl<B: Bench> Walk<'_, B> {
             Fault::DoneEarly => self.once(step, Misbehaviour::DoneEarly).await,
             Fault::RefuseBefore => self.refuse(step, Misbehaviour::RefuseBefore).await,
             Fault::RefuseAfter => self.refuse(step, Misbehaviour::RefuseAfter).await,
+            Fault::RefuseOnce => self.once(step, Misbehaviour::RefuseOnce).await,
+            Fault::RefuseStale => self.turned_away(step).await,
             Fault::Foreign => self.refuse(step, Misbehaviour::Foreign).await,
             Fault::Unknown => self.unknown(step, Misbehaviour::Unknown).await,
             Fault::Lie => self.unknown(step, Misbehaviour::Lie).await,
@@ -211,7 +213,8 @@ impl<B: Bench> Walk<'_, B> {
         Ok(true)
     }
 
-    /// A refusal unwinds to a clean slate, or past the point of no return rests and goes on once it is lifted.
+    /// A refusal unwinds to a clean slate, or past the point of no return rests and goes on once it is lifted. In the section
+    /// it is tried again before that: what was done by then is seen to be done.
     async fn refuse(&mut self, step: usize, how: Misbehaviour) -> Result<Touched, String> {
         let switch = self.switch(how, Some(step));
         let ended = self.rig.drive(How::default()).await?;
@@ -224,11 +227,27 @@ impl<B: Bench> Walk<'_, B> {
         let before_point = before.contains(&how) && self.way.point == Some(step);
         if self.way.is_reversible(step) || before_point {
             self.must_have_unwound(&ended).await?;
+        } else if how == Misbehaviour::RefuseAfter && self.way.is_in_section(step) {
+            self.expect(&ended, &Ok(Outcome::Done))?;
+            self.must_look_like(&self.reference.after).await?;
         } else {
             self.must_be_stuck_at(&ended, step)?;
             switch.off();
             self.must_be_done(How::default()).await?;
         }
+        Ok(true)
+    }
+
+    /// Whoever is told that a newer driver is at work does not try again, and rests wherever it is.
+    async fn turned_away(&mut self, step: usize) -> Result<Touched, String> {
+        let switch = self.switch(Misbehaviour::RefuseStale, Some(step));
+        let ended = self.rig.drive(How::default()).await?;
+        self.must_be_stuck_at(&ended, step)?;
+        if switch.hits() != 1 {
+            return Err(format!("it tried {} times although a newer driver is at work", switch.hits()));
+        }
+        switch.off();
+        self.must_be_done(How::default()).await?;
         Ok(true)
     }
 
@@ -250,7 +269,7 @@ impl<B: Bench> Walk<'_, B> {
         Ok(true)
     }
 
-    /// An unknown that does not last is got over.
+    /// An unknown that does not last is got over, and so is a refusal where clients are held and nothing can unwind.
     async fn once(&mut self, step: usize, how: Misbehaviour) -> Result<Touched, String> {
         let switch = self.switch(how, Some(step));
         self.must_be_done(How::default()).await?;
