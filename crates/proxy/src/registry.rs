@@ -11,10 +11,14 @@ use tokio::sync::mpsc;
 
 use crate::auth::Target;
 use crate::route::Side;
+use crate::session::Vocabulary;
 
 /// What a session can be told. Each carries a sender that is used once, or dropped when the session ends first.
 #[derive(Debug)]
 pub(crate) enum Command {
+    /// Read what the functions of your database do to sessions, on the other side if need be. The sender is dropped when
+    /// that cannot be told.
+    Learn { other: Side, reply: mpsc::Sender<Arc<Vocabulary>> },
     /// Open the upstream on that side, or bring the one that is there up to date. The answer carries the session's id.
     Warm { side: Side, reply: Option<mpsc::Sender<(u64, WarmAnswer)>> },
     /// Close the upstream that was opened ahead.

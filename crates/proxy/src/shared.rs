@@ -1,7 +1,8 @@
 //! Owns what every part of one running proxy shares. Refuses to do anything with it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
@@ -13,6 +14,7 @@ use crate::login::Login;
 use crate::recorder::Recorder;
 use crate::registry::Registry;
 use crate::route::Side;
+use crate::session::Vocabulary;
 use crate::stats::Stats;
 
 /// The common ground.
@@ -30,17 +32,22 @@ pub(crate) struct Shared {
     pub(crate) farewell: Arc<Farewell>,
     /// Bounds how many upstreams are opened ahead at once.
     pub(crate) warming: Arc<Semaphore>,
-    /// The side that upstreams are opened on ahead: 0 none, 1 blue, 2 green.
+    /// What upstreams are opened ahead for.
     pub(crate) warm_side: WarmSide,
 }
 
-/// The side that upstreams are opened on ahead.
+/// The side that upstreams are opened on ahead, and what was learned of the databases for it.
 #[derive(Debug, Default)]
-pub(crate) struct WarmSide(AtomicU8);
+pub(crate) struct WarmSide {
+    /// 0 none, 1 blue, 2 green.
+    side: AtomicU8,
+    words: Mutex<HashMap<String, Arc<Vocabulary>>>,
+    unknown: Arc<Vocabulary>,
+}
 
 impl WarmSide {
     pub(crate) fn get(&self) -> Option<Side> {
-        match self.0.load(SeqCst) {
+        match self.side.load(SeqCst) {
             1 => Some(Side::Blue),
             2 => Some(Side::Green),
             _ => None,
@@ -53,7 +60,18 @@ impl WarmSide {
             Some(Side::Blue) => 1,
             Some(Side::Green) => 2,
         };
-        self.0.store(value, SeqCst);
+        self.side.store(value, SeqCst);
+    }
+
+    /// What was learned takes the place of what was known.
+    pub(crate) fn learned(&self, words: HashMap<String, Arc<Vocabulary>>) {
+        *self.words.lock().unwrap_or_else(PoisonError::into_inner) = words;
+    }
+
+    /// The vocabulary of a database.
+    pub(crate) fn words(&self, database: &str) -> Arc<Vocabulary> {
+        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(words.get(database).unwrap_or(&self.unknown))
     }
 }
 

@@ -16,6 +16,7 @@ mod show_sessions;
 mod show_state;
 mod show_stats;
 mod warm;
+mod warm_words;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

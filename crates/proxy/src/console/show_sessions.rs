@@ -1,4 +1,9 @@
 //! Owns `SHOW SESSIONS`. Changes nothing.
+//!
+//! `class` and `reason` are of the last look at the session. Sessions are looked at by `WARM`, and from then on when they
+//! said something that may have changed what they hold, at the latest in the hold. What no catalogue shows is not in
+//! `reason`: custom settings whose name no text of the client and no function, policy or view of the database spells out, and
+//! what a server process keeps to itself (`currval`, variables and connections of extensions and procedural languages).
 
 use std::sync::atomic::Ordering::Relaxed;
 

@@ -1,5 +1,6 @@
-//! Owns `WARM`: every idle session's upstream on the other side is opened, logged in and brought to the session's state,
-//! in turns, so that those who work meanwhile hardly notice.
+//! Owns `WARM`: every session is looked at unless nothing ran in it since the last look; and every idle session's upstream on the
+//! other side is opened, logged in and brought to the session's state, in turns, so that those who work meanwhile hardly
+//! notice. From then on a session is looked at again when it says a word that touches sessions.
 //! Sessions inside a transaction do it at its end, sessions that come later when they come.
 
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 
 use super::answer::{Answer, Refusal};
 use super::pace::Pace;
-use super::round;
+use super::{round, warm_words};
 use crate::route::Side;
 use crate::shared::Shared;
 
@@ -39,8 +40,11 @@ pub(super) async fn warm(
     }
     // Who was there before has left connections there that are not closed yet.
     shared.farewell.make_room(side).await;
+    let began = Instant::now();
+    warm_words::learn(shared, &shared.registry.all(), side, limit / 4).await;
     shared.warm_side.set(Some(side));
     let entries = shared.registry.all();
+    let limit = limit.saturating_sub(began.elapsed());
     let pace = Pace::new(Instant::now(), limit, shared.config.limits.warm_concurrency);
     let warmed = round::tell(shared, &entries, side, limit, Some(pace)).await;
     Ok(Answer::one([

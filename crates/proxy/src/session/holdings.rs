@@ -1,15 +1,19 @@
 //! Owns what a session holds on its server beside a transaction: settings, roles, prepared statements, and what cannot
-//! be carried. Filled by observation of the server's own catalogues; messages only tell when to look again.
-//! Refuses to know how the looking is done.
+//! be carried. Filled by observation of the server's own catalogues; messages only tell when to look again: when a text
+//! mentions a word that touches sessions, of PostgreSQL's own or of the database's vocabulary. While that is not known,
+//! everything that runs makes the last observation old. Refuses to know how the looking is done.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
+use pgteal_wire::frame::HEADER_LEN;
 use pgteal_wire::message::tag::{back, front};
 use pgteal_wire::tracker::{Fate, Kind, Reply};
 
 use super::repertoire::Repertoire;
 use super::statements::{Statements, name_of};
-use super::text::{self, TagEffect};
+use super::text::{self, Said, TagEffect};
+use super::vocabulary::Vocabulary;
 use super::walk::Body;
 
 /// Names of custom settings that are kept per session.
@@ -45,7 +49,11 @@ pub(super) struct Holdings {
     /// Grows with every observation.
     pub(super) revision: u64,
     /// Names of custom settings that the client's texts mention.
-    pub(super) custom_names: Vec<String>,
+    custom_names: Vec<String>,
+    /// What texts are read by.
+    words: Arc<Vocabulary>,
+    /// The names of the vocabulary that the last observation asked for.
+    asked: Arc<[String]>,
     bound_in_unit: bool,
     /// Prepared statements whose execution may touch the session; true when they also set names given as parameters.
     touching: HashMap<Box<[u8]>, bool>,
@@ -70,10 +78,64 @@ impl Holdings {
 
     /// A client message without a body of interest was forwarded.
     pub(super) fn client_tag(&mut self, tag: u8) {
-        if tag == front::SYNC {
-            self.statements.sync_sent(self.bound_in_unit);
-            self.bound_in_unit = false;
+        match tag {
+            front::SYNC => {
+                self.statements.sync_sent(self.bound_in_unit);
+                self.bound_in_unit = false;
+            }
+            // It names its function by a number.
+            front::FUNCTION_CALL => self.dirty = true,
+            _ => {}
         }
+    }
+
+    /// Takes the vocabulary that texts are read by from now on. What the session holds is unclear when what it said since
+    /// the last observation was read by another one, or when settings have names that were not asked for.
+    pub(super) fn take_words(&mut self, words: Arc<Vocabulary>) {
+        if Arc::ptr_eq(&self.words, &words) {
+            return;
+        }
+        let read_by_another = !self.words.is_everything() && self.words != words;
+        self.dirty |= read_by_another || *words.names() != self.asked;
+        self.words = words;
+        if !self.words.is_everything() {
+            self.read_statements_again();
+        }
+    }
+
+    /// From now on nobody says what the words of the database mean.
+    pub(super) fn forget_words(&mut self) {
+        self.words = Arc::default();
+    }
+
+    /// Which prepared statements touch the session, by the vocabulary that is there now.
+    fn read_statements_again(&mut self) {
+        self.touching.clear();
+        self.every_bind_touches = false;
+        let named = self.statements.snapshot().into_values();
+        let unnamed = self.statements.unnamed_now().map(Arc::from);
+        for message in named.chain(unnamed) {
+            let body = message.get(HEADER_LEN..).unwrap_or_default();
+            let name = name_of(body);
+            let text = name_of(body.get(name.len() + 1..).unwrap_or_default());
+            if let (Some(by_parameter), _) = self.touches(text, false) {
+                self.note_touching(name, by_parameter);
+            }
+        }
+    }
+
+    /// Names of custom settings to ask the server for.
+    pub(super) fn names_to_ask(&self) -> Vec<&str> {
+        let own = self.custom_names.iter().map(String::as_str);
+        let others = self.words.names().iter().map(String::as_str);
+        let others =
+            others.filter(|name| !self.custom_names.iter().any(|known| known.eq_ignore_ascii_case(name)));
+        own.chain(others).collect()
+    }
+
+    /// Something runs whose text, if it has one, was read.
+    fn runs(&mut self) {
+        self.dirty |= self.words.is_everything();
     }
 
     /// A client message was forwarded to its end.
@@ -87,6 +149,7 @@ impl Holdings {
                 let whole = if body.cut { &[] } else { name_of(body.bytes) };
                 self.repertoire.said(whole, b"\0\0");
                 self.read_text(body.bytes, body.cut);
+                self.runs();
             }
             front::PARSE => self.parse_sent(body, room),
             front::BIND => self.bind_sent(body.bytes),
@@ -105,21 +168,24 @@ impl Holdings {
             self.repertoire.said(text, types);
         }
         match self.read_text(text, body.cut) {
-            Some(by_parameter) => {
-                // A flood of such statements is not worth telling apart.
-                if self.touching.len() >= MAX_TOUCHING {
-                    self.touching.clear();
-                    self.every_bind_touches = true;
-                }
-                self.touching.insert(name.into(), by_parameter);
-            }
+            Some(by_parameter) => self.note_touching(name, by_parameter),
             None if self.touching.is_empty() => {}
             None => drop(self.touching.remove(name)),
         }
     }
 
+    fn note_touching(&mut self, name: &[u8], by_parameter: bool) {
+        // A flood of such statements is not worth telling apart.
+        if self.touching.len() >= MAX_TOUCHING {
+            self.touching.clear();
+            self.every_bind_touches = true;
+        }
+        self.touching.insert(name.into(), by_parameter);
+    }
+
     fn bind_sent(&mut self, body: &[u8]) {
         self.bound_in_unit = true;
+        self.runs();
         self.statements.bind_sent(body);
         if self.touching.is_empty() && !self.every_bind_touches {
             return;
@@ -137,15 +203,20 @@ impl Holdings {
         }
     }
 
-    /// Reads a text, and answers, when its execution may touch the session, whether names come as parameters.
+    /// Reads a text that was sent, and answers, when its execution may touch the session, whether names come as parameters.
     fn read_text(&mut self, text: &[u8], cut: bool) -> Option<bool> {
-        let searched = text.get(..text.len().min(text::SEARCHED)).unwrap_or_default();
-        let said = text::read(searched);
-        let touches = said.touches || cut || text.len() > text::SEARCHED;
-        self.dirty |= touches;
+        let (touches, said) = self.touches(text, cut);
+        self.dirty |= touches.is_some();
         self.local_sets += u32::from(said.is_local);
         self.keep_names(said.names.into_iter());
-        touches.then_some(said.names_by_parameter)
+        touches
+    }
+
+    fn touches(&self, text: &[u8], cut: bool) -> (Option<bool>, Said) {
+        let searched = text.get(..text.len().min(text::SEARCHED)).unwrap_or_default();
+        let said = text::read(searched, &self.words);
+        let touches = said.touches || cut || text.len() > text::SEARCHED;
+        (touches.then_some(said.names_by_parameter), said)
     }
 
     fn keep_names(&mut self, names: impl Iterator<Item = String>) {
@@ -196,6 +267,7 @@ impl Holdings {
             self.observed = Some(observed);
             self.revision += 1;
         }
+        self.asked = Arc::clone(self.words.names());
         self.dirty = false;
     }
 

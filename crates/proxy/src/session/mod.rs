@@ -6,6 +6,7 @@
 
 mod ending;
 mod holdings;
+mod learn;
 mod observe;
 mod open;
 mod prepare_text;
@@ -15,6 +16,7 @@ mod repertoire;
 mod replay;
 mod statements;
 mod text;
+mod vocabulary;
 mod walk;
 mod work;
 
@@ -41,6 +43,7 @@ use crate::upstream::{Params, Upstream};
 use holdings::Holdings;
 pub(crate) use open::{OpenError, open_first};
 use replay::{RefusedStatement, State};
+pub(crate) use vocabulary::Vocabulary;
 use walk::Walk;
 
 /// Whose session it is: everything needed to log in again somewhere else.
@@ -221,6 +224,9 @@ impl Session {
             server_deaf: false,
             replication,
         };
+        if session.target.is_some() {
+            session.take_words();
+        }
         session.take_early();
         session
     }

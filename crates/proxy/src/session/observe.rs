@@ -3,7 +3,8 @@
 //!
 //! Every name is qualified: the session's own search_path must not decide what we ask. Settings come from
 //! the function behind `pg_settings` (source `session`), the others likewise from the functions behind their views, which
-//! saves a third of the planning on the client's own connection; custom settings without a definition are in no catalogue and are asked by name.
+//! saves a third of the planning on the client's own connection; custom settings without a definition are in no catalogue
+//! and are asked by name. A name that has a definition is left to the first rows: its value may be the server's own.
 
 use std::collections::HashSet;
 
@@ -14,9 +15,10 @@ use super::prepare_text;
 const LEFT_OUT: &str = "'transaction_isolation','transaction_read_only','transaction_deferrable','role','session_authorization','seed'";
 
 /// The query. `custom` are possible names of custom settings.
-pub(super) fn query(custom: &[String]) -> String {
+pub(super) fn query(custom: &[&str]) -> String {
     let mut sql = format!(
-        "SELECT 's', s.name, pg_catalog.current_setting(s.name) FROM pg_catalog.pg_show_all_settings() s \
+        "WITH s AS MATERIALIZED (SELECT s.name, s.source FROM pg_catalog.pg_show_all_settings() s) \
+         SELECT 's', s.name, pg_catalog.current_setting(s.name) FROM s \
          WHERE s.source OPERATOR(pg_catalog.=) 'session' AND s.name OPERATOR(pg_catalog.<>) ALL (ARRAY[{LEFT_OUT}]) \
          UNION ALL SELECT 'r', 'role', pg_catalog.current_setting('role') \
          UNION ALL SELECT 'a', 'session_authorization', session_user::pg_catalog.text \
@@ -34,9 +36,13 @@ pub(super) fn query(custom: &[String]) -> String {
          UNION ALL SELECT CASE WHEN q.from_sql THEN 'q' ELSE 'p' END, q.name, \
          CASE WHEN q.from_sql THEN q.statement ELSE '' END FROM pg_catalog.pg_prepared_statement() q"
     );
-    for name in custom {
-        // Only letters, digits, `_`, `$` and `.` are collected, so the literal needs no escaping.
-        sql.push_str(&format!(" UNION ALL SELECT 'x', '{name}', pg_catalog.current_setting('{name}', true)"));
+    if !custom.is_empty() {
+        // Only letters, digits, `_`, `$` and `.` are collected, so the literals need no escaping.
+        let names = custom.join("','");
+        sql.push_str(&format!(
+            " UNION ALL SELECT 'x', n, pg_catalog.current_setting(n, true) FROM pg_catalog.unnest(ARRAY['{names}']) n \
+             WHERE NOT EXISTS (SELECT FROM s WHERE pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) pg_catalog.lower(n))"
+        ));
     }
     sql
 }

@@ -35,14 +35,15 @@ fn statements(text: &[u8], plain: bool) -> Option<Vec<&[u8]>> {
     Some(out)
 }
 
-enum Opaque {
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Opaque {
     No,
     Until(usize),
     Endless,
 }
 
 /// Whether a quote, comment or dollar quote begins at `at`, and where it ends.
-fn opaque(text: &[u8], at: usize, plain: bool) -> Opaque {
+pub(super) fn opaque(text: &[u8], at: usize, plain: bool) -> Opaque {
     let rest = text.get(at..).unwrap_or_default();
     let before = at.checked_sub(1).and_then(|at| text.get(at)).copied().unwrap_or(b' ');
     match rest {

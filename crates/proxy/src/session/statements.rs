@@ -195,6 +195,11 @@ impl Statements {
         self.revision += 1;
     }
 
+    /// The unnamed statement, when there is one.
+    pub(super) fn unnamed_now(&self) -> Option<&[u8]> {
+        self.unnamed.alive.then_some(&self.unnamed.message)
+    }
+
     /// The unnamed statement, when this client may bind it in a later unit.
     pub(super) fn unnamed(&self) -> Option<&[u8]> {
         (self.unnamed.alive && self.unnamed.left_over).then_some(&self.unnamed.message)

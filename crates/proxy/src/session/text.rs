@@ -1,5 +1,8 @@
-//! Owns what can be told of a statement from its text without parsing it: words that may touch the session's state.
-//! Refuses to decide: a word only makes the proxy look again at the server's own catalogues.
+//! Owns what can be told of a statement from its text without parsing it: words that may touch the session's state, of
+//! PostgreSQL's own and of the database's. Refuses to decide: a word only makes the proxy look again at the server's own
+//! catalogues.
+
+use super::vocabulary::Vocabulary;
 
 /// How much of a statement is searched; a longer one counts as touching the state.
 pub(super) const SEARCHED: usize = 64 * 1024;
@@ -17,8 +20,8 @@ pub(super) struct Said {
     pub(super) is_local: bool,
 }
 
-/// Reads a statement's text.
-pub(super) fn read(text: &[u8]) -> Said {
+/// Reads a statement's text; `words` are those of its database.
+pub(super) fn read(text: &[u8], words: &Vocabulary) -> Said {
     let mut said = Said::default();
     // Where in a statement we are: at its first word, or behind `SET`, where the name of a setting follows.
     let (mut first, mut after_set) = (true, false);
@@ -44,7 +47,7 @@ pub(super) fn read(text: &[u8]) -> Said {
         } else if is(b"set_config") {
             set_config(rest.get(length..).unwrap_or_default(), &mut said);
         }
-        said.touches |= touches(word);
+        said.touches |= parts(word).any(|part| touches(part) || words.has(part));
         first = false;
     }
     // With anything behind it, a tag cannot be told to be its own.
@@ -54,7 +57,7 @@ pub(super) fn read(text: &[u8]) -> Said {
     said
 }
 
-fn in_word(byte: u8) -> bool {
+pub(super) fn in_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'.' | b'"')
 }
 
@@ -72,7 +75,7 @@ fn set_config(rest: &[u8], said: &mut Said) {
 }
 
 /// The name of a custom setting, if the word is one.
-fn setting_name(word: &[u8]) -> Option<String> {
+pub(super) fn setting_name(word: &[u8]) -> Option<String> {
     let name: Vec<u8> = word.iter().copied().filter(|byte| *byte != b'"').collect();
     let starts_well = name.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_');
     let dot = name.iter().position(|byte| *byte == b'.')?;
@@ -87,26 +90,30 @@ pub(super) fn names_in_values(values: &[u8]) -> impl Iterator<Item = String> + '
     values.split(|byte| !in_word(*byte)).filter_map(setting_name)
 }
 
-fn touches(word: &[u8]) -> bool {
-    // `pg_catalog.set_config` and `pg_temp.t` are one word here.
-    let mut parts = word.split(|byte| matches!(byte, b'.' | b'"'));
-    parts.any(|part| {
-        let is = |other: &[u8]| part.eq_ignore_ascii_case(other);
-        match part.len() {
-            4 => is(b"temp") || is(b"load") || is(b"hold"),
-            6 => is(b"listen"),
-            // What a statement made by SQL does, its own text said long ago.
-            7 => is(b"pg_temp") || is(b"execute"),
-            9 => is(b"temporary"),
-            10 => is(b"set_config"),
-            // pg_advisory_lock and its kin; those of the transaction end with it.
-            16.. if part.get(..3).is_some_and(|head| head.eq_ignore_ascii_case(b"pg_")) => {
-                let contains = |word: &[u8]| part.windows(word.len()).any(|w| w.eq_ignore_ascii_case(word));
-                contains(b"advisory") && !contains(b"xact")
-            }
-            _ => false,
+/// `pg_catalog.set_config` and `pg_temp.t` are one word here.
+pub(super) fn parts(word: &[u8]) -> impl Iterator<Item = &[u8]> {
+    word.split(|byte| matches!(byte, b'.' | b'"'))
+}
+
+/// Whether a part of a word touches the session, whatever the database.
+pub(super) fn touches(part: &[u8]) -> bool {
+    let is = |other: &[u8]| part.eq_ignore_ascii_case(other);
+    match part.len() {
+        4 => is(b"temp") || is(b"load") || is(b"hold"),
+        6 => is(b"listen"),
+        // What a statement made by SQL does, its own text said long ago.
+        7 => is(b"pg_temp") || is(b"execute"),
+        9 => is(b"temporary"),
+        10 => is(b"set_config"),
+        // An update of this view sets.
+        11 => is(b"pg_settings"),
+        // pg_advisory_lock and its kin; those of the transaction end with it.
+        16.. if part.get(..3).is_some_and(|head| head.eq_ignore_ascii_case(b"pg_")) => {
+            let contains = |word: &[u8]| part.windows(word.len()).any(|w| w.eq_ignore_ascii_case(word));
+            contains(b"advisory") && !contains(b"xact")
         }
-    })
+        _ => false,
+    }
 }
 
 /// What a command tag says about the session's state.
@@ -159,8 +166,9 @@ mod tests {
             ("create temporary table t ()", true),
             ("declare c cursor WITH HOLD for select 1", true),
             ("execute q(1)", true),
+            ("update pg_settings set setting = 'x' where name = 'work_mem'", true),
         ] {
-            assert_eq!(read(text.as_bytes()).touches, expected, "{text}");
+            assert_eq!(read(text.as_bytes(), &Vocabulary::default()).touches, expected, "{text}");
         }
     }
 
@@ -178,7 +186,7 @@ mod tests {
             ("select set_config($1, $2, false)", vec![], true),
             ("set work_mem = '1MB'", vec![], false),
         ] {
-            let said = read(text.as_bytes());
+            let said = read(text.as_bytes(), &Vocabulary::default());
             assert_eq!(
                 (said.names, said.names_by_parameter),
                 (names.into_iter().map(str::to_owned).collect(), by_parameter),
@@ -201,7 +209,7 @@ mod tests {
             ("set session a = 1", false),
             ("select 1", false),
         ] {
-            assert_eq!(read(text.as_bytes()).is_local, expected, "{text}");
+            assert_eq!(read(text.as_bytes(), &Vocabulary::default()).is_local, expected, "{text}");
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::ending::End;
 use super::relay::Wake;
-use super::{OpenError, Second, Session, State, observe, open, replay};
+use super::{OpenError, Second, Session, State, learn, observe, open, replay};
 use crate::cancel;
 use crate::registry::{Command, TurnAnswer, WarmAnswer, WarmState};
 use crate::route::Side;
@@ -112,10 +112,17 @@ impl Session {
         Second::Opening { side, task: tokio::spawn(opening) }
     }
 
+    /// What is known of the database: the proxy reads it once for all its sessions.
+    pub(super) fn take_words(&mut self) {
+        let words = self.shared.warm_side.words(&self.entry.database);
+        self.holdings.take_words(words);
+    }
+
     /// Asks the server, on the client's own upstream, what the session holds.
     async fn look(&mut self) -> Result<(), End> {
         self.looked_at = Some(Instant::now());
-        let sql = observe::query(&self.holdings.custom_names);
+        self.take_words();
+        let sql = observe::query(&self.holdings.names_to_ask());
         let mut aside = BytesMut::new();
         let Some(upstream) = &mut self.upstream else { return Ok(()) };
         let asked = ask(upstream, &sql, self.shared.config.limits.observe(), &mut aside).await;
@@ -249,8 +256,14 @@ impl Session {
 
     async fn command(&mut self, command: Command) -> Result<(), End> {
         match command {
+            Command::Learn { other, reply } => {
+                if !self.replication {
+                    learn::learn_beside(&self.shared, &self.origin, other, reply);
+                }
+            }
             Command::Warm { side, reply } => {
                 self.target = Some(side);
+                self.take_words();
                 self.urgent = true;
                 if let Second::Failed(_) = self.second {
                     self.second = Second::None;
@@ -261,6 +274,7 @@ impl Session {
             }
             Command::Cool => {
                 self.target = None;
+                self.holdings.forget_words();
                 match std::mem::take(&mut self.second) {
                     Second::Ready { upstream, .. } => upstream.close_later(),
                     Second::Opening { task, .. } if self.upstream.is_some() => task.abort(),
@@ -335,6 +349,7 @@ impl Session {
             self.shared.farewell.leave(old);
         }
         self.target = None;
+        self.holdings.forget_words();
         self.publish();
         turned
     }
@@ -405,7 +420,7 @@ impl Session {
 
 /// Sends one query of our own and reads its answer. When it takes longer than `limit` it is cancelled, and waited for as
 /// long again.
-async fn ask(
+pub(super) async fn ask(
     upstream: &mut Upstream,
     sql: &str,
     limit: Duration,
