@@ -120,6 +120,15 @@ async fn count(arena: &Arena, seen: &mut Seen) -> Result<(u64, u64)> {
     Ok((acked.saturating_sub(rows), rows.saturating_sub(acked)))
 }
 
+impl Round {
+    /// From the end of what came before `first` to the end of `last`; `None` for a contender without these steps.
+    pub(crate) fn between(&self, first: &str, last: &str) -> Option<f64> {
+        let at = |name: &str| self.steps.iter().position(|step| step.name == name);
+        let steps = self.steps.get(at(first)?..=at(last)?)?;
+        Some(steps.iter().map(|step| step.ms).sum())
+    }
+}
+
 impl std::fmt::Display for Round {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Round { contender, stall_ms, calm_ms, cutover_ms, acked, errors, lost, doubled, .. } = self;

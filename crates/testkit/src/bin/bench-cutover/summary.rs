@@ -17,6 +17,10 @@ struct Line {
     cutover_ms: Spread,
     /// Median stall divided by that of each other contender in the same case.
     of: BTreeMap<&'static str, f64>,
+    /// The pause without the clients' own open transactions, for who has these steps.
+    fence_to_release_ms: Option<Spread>,
+    /// Its median divided by that of the plain case, if that was run: what the case's objects cost in the pause.
+    fence_to_release_of_plain: Option<f64>,
     errors: u64,
     lost: u64,
     doubled: u64,
@@ -48,7 +52,18 @@ impl Summary {
             .iter()
             .map(|(key, rounds)| (*key, spread(rounds, |round| round.stall_ms).median))
             .collect();
+        let paused = |rounds: &[&Round]| {
+            let had = rounds.iter().all(|round| pause(round).is_some());
+            had.then(|| spread(rounds, |round| pause(round).unwrap_or(f64::NAN)))
+        };
+        let plain: BTreeMap<_, Spread> = groups
+            .iter()
+            .filter(|((case, _), _)| *case == Case::Plain)
+            .filter_map(|((_, contender), rounds)| Some((*contender, paused(rounds)?)))
+            .collect();
         let lines = groups.into_iter().map(|((case, contender), rounds)| {
+            let fence_to_release_ms = paused(&rounds);
+            let beside = plain.get(contender).filter(|_| case != Case::Plain);
             let stall_ms = spread(&rounds, |round| round.stall_ms);
             let others = medians.iter().filter(|((c, name), _)| *c == case && *name != contender);
             let sum = |value: fn(&Round) -> u64| rounds.iter().map(|round| value(round)).sum();
@@ -59,6 +74,10 @@ impl Summary {
                 stall_ms,
                 cutover_ms: spread(&rounds, |round| round.cutover_ms),
                 of: others.map(|((_, name), median)| (*name, stall_ms.median / median)).collect(),
+                fence_to_release_ms,
+                fence_to_release_of_plain: fence_to_release_ms
+                    .zip(beside)
+                    .map(|(own, plain)| own.median / plain.median),
                 errors: sum(|round| round.errors),
                 lost: sum(|round| round.lost),
                 doubled: sum(|round| round.doubled),
@@ -66,6 +85,11 @@ impl Summary {
         });
         Summary { from, to, lines: lines.collect(), rounds }
     }
+}
+
+/// As the runbook names its steps; the rivals have others.
+fn pause(round: &Round) -> Option<f64> {
+    round.between("fence", "release")
 }
 
 fn spread(rounds: &[&Round], value: impl Fn(&Round) -> f64) -> Spread {
@@ -110,6 +134,21 @@ impl std::fmt::Display for Summary {
                 ratios.join(", ")
             )?;
         }
+        self.pauses(f)
+    }
+}
+
+impl Summary {
+    fn pauses(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let lines = self.lines.iter().filter_map(|line| Some((line, line.fence_to_release_ms?)));
+        for (line, pause) in lines {
+            let Line { case, contender, .. } = line;
+            let Spread { median, min, max } = pause;
+            write!(f, "\n{contender}, {case}, fence to release: median {median:.1} ms ({min:.1}..{max:.1})")?;
+            if let Some(ratio) = line.fence_to_release_of_plain {
+                write!(f, ", {ratio:.2} of plain")?;
+            }
+        }
         Ok(())
     }
 }
@@ -117,6 +156,7 @@ impl std::fmt::Display for Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contender::Step;
 
     fn round(contender: &'static str, stall_ms: f64) -> Round {
         Round {
@@ -132,6 +172,44 @@ mod tests {
             doubled: 0,
             complaints: Vec::new(),
         }
+    }
+
+    /// A round of ours, with its steps.
+    fn stepped(case: Case, steps: &[(&str, f64)]) -> Round {
+        let steps = steps.iter().map(|(name, ms)| Step { name: (*name).into(), ms: *ms }).collect();
+        Round { case, steps, ..round("pgteal", 50.0) }
+    }
+
+    #[test]
+    fn the_pause_is_printed_for_each_case_and_beside_the_plain_one() {
+        let of = |case, ms| {
+            stepped(
+                case,
+                &[("drain", 500.0), ("fence", ms), ("repoint", 4.0), ("release", 1.0), ("after", 9.0)],
+            )
+        };
+        let mut rounds = [10.0, 5.0, 30.0].map(|ms| of(Case::Plain, ms)).to_vec();
+        rounds.extend([16.0, 13.0, 40.0].map(|ms| of(Case::ManyObjects, ms)));
+        rounds.push(round("best", 70.0));
+        let summary = Summary::of(15, 18, rounds);
+        let shown = summary.to_string();
+        let pauses: Vec<&str> = shown.lines().filter(|line| line.contains("fence to release")).collect();
+        assert_eq!(
+            pauses,
+            [
+                "pgteal, plain, fence to release: median 15.0 ms (10.0..35.0)",
+                "pgteal, many-objects, fence to release: median 21.0 ms (18.0..45.0), 1.40 of plain",
+            ],
+            "{shown}"
+        );
+        // Without the plain case there is nothing to divide by, and a contender without the steps has no such pause.
+        let alone = Summary::of(15, 18, vec![of(Case::ManyObjects, 16.0), round("best", 70.0)]);
+        let ratios: Vec<_> = alone
+            .lines
+            .iter()
+            .map(|l| (l.fence_to_release_ms.is_some(), l.fence_to_release_of_plain))
+            .collect();
+        assert_eq!(ratios, [(false, None), (true, None)]);
     }
 
     #[test]
