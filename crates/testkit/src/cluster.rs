@@ -196,7 +196,7 @@ impl Cluster {
         }
         let pid_file = fs::read_to_string(self.data.join("postmaster.pid")).unwrap_or_default();
         match pid_file.lines().nth(7).map(str::trim) {
-            Some("ready") => Ok(None),
+            Some("ready" | "standby") => Ok(None),
             other => Err(format!("its status is {}", other.unwrap_or("not written yet"))),
         }
     }

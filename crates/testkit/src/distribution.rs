@@ -28,6 +28,16 @@ pub enum DistributionError {
         /// The directories looked at.
         looked: String,
     },
+    /// Debian's own programs are not installed.
+    #[error(
+        "no PostgreSQL {major} of Debian's in {looked} (package postgresql-{major}; cargo xtask test installs it)"
+    )]
+    NotInstalled {
+        /// The major asked for.
+        major: u16,
+        /// The directory looked at.
+        looked: String,
+    },
     /// `postgres --version` did not answer.
     #[error("{program} does not run: {reason}")]
     Broken {
@@ -49,10 +59,10 @@ impl Distribution {
             return Self::at(major, place.join("bin"), Some(place.join("lib")));
         }
         Self::debian(major).map_err(|error| match error {
-            DistributionError::Missing { major, looked } => {
+            DistributionError::NotInstalled { major, looked } => {
                 DistributionError::Missing { major, looked: format!("{} nor {looked}", place.display()) }
             }
-            broken => broken,
+            other => other,
         })
     }
 
@@ -63,7 +73,7 @@ impl Distribution {
     pub fn debian(major: u16) -> Result<Self, DistributionError> {
         let bin = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
         if !bin.join("postgres").is_file() {
-            return Err(DistributionError::Missing { major, looked: bin.display().to_string() });
+            return Err(DistributionError::NotInstalled { major, looked: bin.display().to_string() });
         }
         Self::at(major, bin, None)
     }

@@ -25,9 +25,10 @@ pub const HINTS: &[(&str, &str)] = &[
     ("look-again", "settle what kept the check from looking, then: pgteal plan"),
     ("make-room", "give green a larger disk, or free some room"),
     ("move-large-objects", "move them into bytea columns, or waive the finding if nobody reads them"),
+    ("move-out-of-tablespace", "ALTER ... SET TABLESPACE pg_default"),
     (
-        "move-out-of-tablespace",
-        "ALTER ... SET TABLESPACE pg_default, or give an existing green that has the tablespace",
+        "name-two-primaries",
+        "name the primary of another cluster as green (and of production as blue) in pgteal.toml",
     ),
     ("raise-setting", "raise the setting; most of these need a restart"),
     ("remove-extension", "plan its data apart from pgteal; then drop the extension and run the checks again"),

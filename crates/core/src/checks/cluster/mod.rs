@@ -4,6 +4,7 @@ mod database_access;
 mod disk;
 mod prepared_transactions;
 mod tablespaces;
+mod two_primaries;
 mod version_order;
 
 use super::Check;
@@ -11,6 +12,7 @@ use super::Check;
 pub(super) fn all() -> Vec<Check> {
     vec![
         version_order::check(),
+        two_primaries::check(),
         database_access::check(),
         prepared_transactions::check(),
         tablespaces::check(),
