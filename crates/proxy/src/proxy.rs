@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -79,6 +79,35 @@ impl Proxy {
     /// # Errors
     /// [`StartError`]; nothing listens then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        let mut proxy = Self {
+            shared: Self::assemble(config)?,
+            tasks: JoinSet::new(),
+            stop: watch::Sender::new(false),
+            addresses: Vec::new(),
+            socket: None,
+        };
+        proxy.listen().await?;
+        proxy.keep();
+        Ok(proxy)
+    }
+
+    /// Looks whether [`Proxy::start`] could: does all of it but listening, so that no client ever comes.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn check(config: Config) -> Result<(), StartError> {
+        let shared = Self::assemble(config)?;
+        for address in &shared.config.listen {
+            let failed = |source| StartError::Listen { address: address.to_string(), source };
+            let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None).map_err(failed)?;
+            // As the listener will have it: an address that a process has just left is free.
+            socket.set_reuse_address(true).map_err(failed)?;
+            socket.bind(&(*address).into()).map_err(failed)?;
+        }
+        socket_path(&shared.config).map_or(Ok(()), |path| free(&path))
+    }
+
+    fn assemble(config: Config) -> Result<Arc<Shared>, StartError> {
         config.check()?;
         let first = Saved { route: config.initial_route, epoch: 0 };
         let (file, saved) = StateFile::open(&config.state_file, first)?;
@@ -91,7 +120,7 @@ impl Proxy {
             Side::Green => green.as_ref().ok_or(StartError::NoServer(Side::Green))?,
         };
         let login = Login::new(&config, active)?;
-        let shared = Arc::new(Shared {
+        Ok(Arc::new(Shared {
             blue,
             green,
             gate: Arc::new(Gate::new(saved.route, saved.epoch)),
@@ -103,17 +132,7 @@ impl Proxy {
             warming: Arc::new(Semaphore::new(config.limits.warm_concurrency)),
             warm_side: WarmSide::default(),
             config,
-        });
-        let mut proxy = Self {
-            shared,
-            tasks: JoinSet::new(),
-            stop: watch::Sender::new(false),
-            addresses: Vec::new(),
-            socket: None,
-        };
-        proxy.listen().await?;
-        proxy.keep();
-        Ok(proxy)
+        }))
     }
 
     async fn listen(&mut self) -> Result<(), StartError> {
@@ -123,12 +142,9 @@ impl Proxy {
             self.addresses.push(listener.local_addr().map_err(failed)?);
             self.tasks.spawn(accept_tcp(Arc::clone(&self.shared), listener, self.stop.subscribe()));
         }
-        if let Some(directory) = self.shared.config.unix_dir.clone() {
-            let path = directory.join(format!(".s.PGSQL.{}", self.shared.config.unix_port));
+        if let Some(path) = socket_path(&self.shared.config) {
             let failed = |source| StartError::Listen { address: path.display().to_string(), source };
-            if std::os::unix::net::UnixStream::connect(&path).is_ok() {
-                return Err(failed(std::io::ErrorKind::AddrInUse.into()));
-            }
+            free(&path)?;
             // A socket that nobody answers is left over from a process that was killed.
             let _ = std::fs::remove_file(&path);
             let listener = UnixListener::bind(&path).map_err(failed)?;
@@ -190,6 +206,22 @@ impl Proxy {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+}
+
+fn socket_path(config: &Config) -> Option<PathBuf> {
+    let directory = config.unix_dir.as_ref()?;
+    Some(directory.join(format!(".s.PGSQL.{}", config.unix_port)))
+}
+
+/// Whether nobody listens on a Unix socket of this path.
+fn free(path: &std::path::Path) -> Result<(), StartError> {
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(StartError::Listen {
+            address: path.display().to_string(),
+            source: std::io::ErrorKind::AddrInUse.into(),
+        }),
+        Err(_) => Ok(()),
     }
 }
 
