@@ -17,10 +17,12 @@ use crate::session::Session;
 
 mod arm;
 mod lockers;
+mod seal;
 mod staged;
 
 pub use arm::{ArmProgress, unarmed};
-pub use lockers::{Locker, lockers, terminate_lockers, wait_lockers};
+pub use lockers::{Locker, lockers, oldest_locker, terminate_lockers, wait_lockers};
+pub use seal::Seal;
 pub use staged::Staged;
 
 /// The fence of a deployment in one database.
@@ -88,7 +90,7 @@ impl Fence {
         )
     }
 
-    /// Installs the open fence: schema, functions, disabled event trigger, then a trigger on every table, in small
+    /// Installs the open fence: schema, functions, disabled event trigger and the watch on DDL, then a trigger on every table, in small
     /// transactions under a short `lock_timeout` that are retried until `bound`. What is there already stays as it is,
     /// raised or not.
     pub async fn install(
@@ -124,9 +126,10 @@ impl Fence {
              CREATE EVENT TRIGGER {trigger} ON ddl_command_start EXECUTE FUNCTION pgteal.fence_ddl();
              ALTER EVENT TRIGGER {trigger} DISABLE;
              COMMENT ON EVENT TRIGGER {trigger} IS {comment};
-             COMMENT ON FUNCTION pgteal.fence() IS {comment}; COMMENT ON FUNCTION pgteal.fence_ddl() IS {comment}",
+             COMMENT ON FUNCTION pgteal.fence() IS {comment}; COMMENT ON FUNCTION pgteal.fence_ddl() IS {comment}; {watching}",
             fence = ident(names::FENCE_TRIGGER),
             trigger = ident(&trigger),
+            watching = self.watching(),
         );
         s.batch(doing, &sql).await
     }
@@ -271,8 +274,9 @@ impl Fence {
         }
         arm::disarm_all(s, bound, progress).await?;
         let sql = format!(
-            "DROP EVENT TRIGGER IF EXISTS {}; DROP TRIGGER IF EXISTS {} ON pgteal.probe;
+            "{}; DROP EVENT TRIGGER IF EXISTS {}; DROP TRIGGER IF EXISTS {} ON pgteal.probe;
              DROP FUNCTION IF EXISTS pgteal.fence_ddl() RESTRICT; DROP FUNCTION IF EXISTS pgteal.fence() RESTRICT",
+            self.unwatching(),
             ident(&names::ddl_trigger(&self.deployment)),
             ident(names::FENCE_TRIGGER),
         );

@@ -1,10 +1,14 @@
 //! A schema as lines of text that are equal on every version for equal schemas, to compare and to diff. Knows what the
-//! versions print differently and leaves it out: bodies of views, NOT NULL constraints (18 has them as
-//! rows), the owner of schema public if it is initdb's (14: the superuser, later: the database's owner).
+//! versions print differently and leaves it out: NOT NULL constraints (18 has them as rows), the owner of schema public
+//! if it is initdb's (14: the superuser, later: the database's owner), and all that is in [`Details`].
 
 use std::collections::BTreeSet;
 
 use serde::Serialize;
+
+mod details;
+
+pub use details::{Details, details};
 
 use crate::catalog::USER_SCHEMA as SCHEMA;
 use crate::error::Result;
@@ -34,6 +38,19 @@ impl SchemaDifference {
 }
 
 impl Fingerprint {
+    /// The same with a trigger enabled in another way (PostgreSQL docs, "pg_trigger", tgenabled), for one whose state
+    /// here is known to be for a time.
+    #[must_use]
+    pub fn with_trigger(mut self, schema: &str, table: &str, name: &str, enabled: &str) -> Self {
+        let head = format!("trigger {schema}.{table}.{name} enabled ");
+        if let Some(line) = self.lines.iter().find(|line| line.starts_with(&head)).cloned() {
+            self.lines.remove(&line);
+            let definition = line[head.len()..].trim_start_matches(|c| c != ' ');
+            self.lines.insert(format!("{head}{enabled}{definition}"));
+        }
+        self
+    }
+
     /// What this one and another do not share.
     pub fn difference(&self, other: &Fingerprint) -> SchemaDifference {
         SchemaDifference {
@@ -78,7 +95,8 @@ fn parts() -> Vec<(&'static str, String)> {
         ("relation", format!(
             "SELECT format('%I.%I kind %s persistence %s owner %s rls %s %s of %s partition %s key %s', n.nspname,
              c.relname, c.relkind, c.relpersistence, pg_get_userbyid(c.relowner), c.relrowsecurity,
-             c.relforcerowsecurity, (SELECT string_agg(i.inhparent::regclass::text, ',' ORDER BY i.inhseqno)
+             c.relforcerowsecurity, (SELECT string_agg(i.inhparent::regclass::text
+                 || CASE WHEN i.inhdetachpending THEN ' being detached' ELSE '' END, ',' ORDER BY i.inhseqno)
                FROM pg_inherits i WHERE i.inhrelid = c.oid),
              pg_get_expr(c.relpartbound, c.oid), CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END)
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -105,7 +123,7 @@ fn parts() -> Vec<(&'static str, String)> {
              WHERE k.contype <> 'n' AND {SCHEMA} AND {relation}"
         )),
         ("trigger", format!(
-            "SELECT pg_get_triggerdef(t.oid) || ' ' || t.tgenabled::text
+            "SELECT format('%s.%s.%s enabled %s %s', n.nspname, c.relname, t.tgname, t.tgenabled, pg_get_triggerdef(t.oid))
              FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
              WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgname <> '~pgteal_fence' AND {SCHEMA} AND {relation}"
         )),

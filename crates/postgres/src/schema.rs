@@ -69,7 +69,7 @@ pub async fn ensure(s: &Session, deployment: &str) -> Result<()> {
 pub async fn remove(s: &Session, deployment: &str) -> Result<()> {
     let Some(found) = owner(s).await? else { return Ok(()) };
     require(s, &found, deployment)?;
-    let sql = "DROP FUNCTION IF EXISTS pgteal.fence(), pgteal.fence_ddl() RESTRICT;
+    let sql = "DROP FUNCTION IF EXISTS pgteal.fence(), pgteal.fence_ddl(), pgteal.watch_ddl() RESTRICT;
         DROP TABLE IF EXISTS pgteal.probe, pgteal.marker, pgteal.state RESTRICT;
         DROP FUNCTION IF EXISTS pgteal.ignore_replicated(), pgteal.put_state(text, jsonb, bigint, text) RESTRICT;
         DROP SCHEMA pgteal RESTRICT";

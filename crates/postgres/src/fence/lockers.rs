@@ -57,6 +57,18 @@ async fn read(
         .collect()
 }
 
+/// How long the oldest of the transactions that would be [`lockers`] now has been open, with its process; `None` if there is none.
+/// A prepared transaction has no process and is not among them.
+pub async fn oldest_locker(s: &Session) -> Result<Option<(i32, Duration)>> {
+    let sql = format!(
+        "SELECT a.pid, greatest(extract(epoch FROM clock_timestamp() - a.xact_start)::float8, 0) FROM ({LOCKERS}) l
+         JOIN pg_stat_activity a ON a.pid = l.pid WHERE a.xact_start IS NOT NULL ORDER BY a.xact_start LIMIT 1"
+    );
+    let doing = "looking for the oldest transaction that has written";
+    let row = s.query_opt(doing, &s.prepared(doing, &sql).await?, &[]).await?;
+    row.map(|row| Ok((row.get(0)?, Duration::from_secs_f64(row.get(1)?)))).transpose()
+}
+
 /// Waits until none of these transactions is left.
 pub async fn wait_lockers(s: &Session, lockers: &[Locker], bound: Duration) -> Result<()> {
     if lockers.is_empty() {

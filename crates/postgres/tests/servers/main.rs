@@ -6,6 +6,7 @@ mod cluster;
 mod contents;
 mod fence;
 mod fence_proof;
+mod seal;
 mod sequences;
 mod sessions;
 mod streams;
