@@ -18,6 +18,8 @@ const SCHEMA: &str = "\
     $$begin execute 'set app.tenant = ' || $1; set work_mem = '9MB'; return $1; end$$; \
     create function by_name(text, text) returns text language sql as \
     $$select set_config('app.' || $1, $2, false)$$; \
+    create function enter_here(int) returns void language plpgsql as \
+    $$begin perform set_config('app.tenant', $1::text, true); set local work_mem = '6MB'; end$$; \
     create function visible(int) returns bool language sql stable as \
     $$select $1::text = current_setting('app.tenant', true)$$; \
     create function lock_it() returns void language plpgsql as 'begin perform pg_advisory_lock(42); end'; \
@@ -57,12 +59,14 @@ const PINS: [(&str, &str); 4] = [
     ("select opens()", "a cursor WITH HOLD (c)"),
 ];
 
-const HARMLESS: [&str; 5] = [
+const HARMLESS: [&str; 7] = [
     "begin; update plain set id = id + 1 where id = 5; insert into plain values (1); commit",
     "select count(*) from plain where visible(id)",
     "delete from plain where id = 3",
     "with gone as (delete from plain where id = 4 returning id) select id from gone",
     "begin; set local work_mem = '5MB'; commit",
+    "begin; select set_config('app.tenant', '5', true); commit",
+    "begin; select enter_here(5); commit",
 ];
 
 /// What a look at a session begins with.
@@ -191,7 +195,7 @@ async fn between_warming_and_hold_only_who_said_a_word_that_touches_is_asked() {
     let (limited, connection) = config.user("limited").dbname("narrow").connect(NoTls).await.unwrap();
     tokio::spawn(connection);
     let warm = world.command("WARM green EPOCH 1").await;
-    assert_eq!((warm["warm"].as_str(), warm["pinned"].as_str()), ("19", "0"), "{warm:?}");
+    assert_eq!((warm["warm"].as_str(), warm["pinned"].as_str()), ("21", "0"), "{warm:?}");
     // A session that nobody looked at again would not be for its own patience.
     tokio::time::sleep(Duration::from_millis(350)).await;
     for (client, sql) in harmless.iter().zip(HARMLESS) {
@@ -216,7 +220,7 @@ async fn between_warming_and_hold_only_who_said_a_word_that_touches_is_asked() {
         assert!(last.starts_with(LOOK), "{sql}: {last}");
     }
     let repointed = world.command("REPOINT green EPOCH 1").await;
-    assert_eq!((repointed["moved"].as_str(), repointed["ended"].as_str()), ("14", "5"), "{repointed:?}");
+    assert_eq!((repointed["moved"].as_str(), repointed["ended"].as_str()), ("16", "5"), "{repointed:?}");
     world.command("RELEASE EPOCH 1").await;
     assert_eq!(tenants(&touching).await, WAYS.map(|(_, tenant)| tenant.to_owned()));
     assert_eq!(tenants(&[prepared, limited]).await, ["5", "6"]);

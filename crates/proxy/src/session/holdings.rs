@@ -226,8 +226,8 @@ impl Holdings {
             }
             self.too_many_names |= self.custom_names.len() >= MAX_NAMES;
             if !self.too_many_names {
+                self.dirty |= !self.asked.iter().any(|known| known.eq_ignore_ascii_case(&name));
                 self.custom_names.push(name);
-                self.dirty = true;
             }
         }
     }

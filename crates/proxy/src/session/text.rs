@@ -2,6 +2,7 @@
 //! PostgreSQL's own and of the database's. Refuses to decide: a word only makes the proxy look again at the server's own
 //! catalogues.
 
+use super::prepare_text::{Opaque, opaque};
 use super::vocabulary::Vocabulary;
 
 /// How much of a statement is searched; a longer one counts as touching the state.
@@ -36,6 +37,7 @@ pub(super) fn read(text: &[u8], words: &Vocabulary) -> Said {
             continue;
         }
         at += length;
+        let after = rest.get(length..).unwrap_or_default();
         let is = |other: &[u8]| word.eq_ignore_ascii_case(other);
         if after_set && (is(b"local") || is(b"session") || is(b"transaction")) {
             said.is_local |= sets == 1 && !is(b"session");
@@ -45,9 +47,9 @@ pub(super) fn read(text: &[u8], words: &Vocabulary) -> Said {
         } else if first && is(b"set") {
             (after_set, sets) = (true, sets + 1);
         } else if is(b"set_config") {
-            set_config(rest.get(length..).unwrap_or_default(), &mut said);
+            set_config(after, &mut said);
         }
-        said.touches |= parts(word).any(|part| touches(part) || words.has(part));
+        said.touches |= parts(word).any(|part| touches(part, after) || words.has(part));
         first = false;
     }
     // With anything behind it, a tag cannot be told to be its own.
@@ -74,6 +76,37 @@ fn set_config(rest: &[u8], said: &mut Said) {
     }
 }
 
+/// Whether the call whose arguments follow has `true` for its third and last, as `set_config` until the transaction's end.
+fn is_local(arguments: &[u8]) -> bool {
+    let arguments = arguments.trim_ascii_start();
+    let (mut depth, mut commas, mut third, mut at) = (0u32, 0, 0, 0);
+    while let Some(byte) = arguments.get(at) {
+        match opaque(arguments, at, false) {
+            Opaque::Until(end) => {
+                at = end;
+                continue;
+            }
+            Opaque::Endless => return false,
+            Opaque::No => {}
+        }
+        match byte {
+            b'(' => depth += 1,
+            b')' if depth == 1 => {
+                let last = arguments.get(third..at).unwrap_or_default().trim_ascii();
+                return commas == 2 && last.eq_ignore_ascii_case(b"true");
+            }
+            b')' => depth -= 1,
+            b',' if depth == 1 => (commas, third) = (commas + 1, at + 1),
+            _ => {}
+        }
+        at += 1;
+        if depth == 0 {
+            return false;
+        }
+    }
+    false
+}
+
 /// The name of a custom setting, if the word is one.
 pub(super) fn setting_name(word: &[u8]) -> Option<String> {
     let name: Vec<u8> = word.iter().copied().filter(|byte| *byte != b'"').collect();
@@ -95,8 +128,8 @@ pub(super) fn parts(word: &[u8]) -> impl Iterator<Item = &[u8]> {
     word.split(|byte| matches!(byte, b'.' | b'"'))
 }
 
-/// Whether a part of a word touches the session, whatever the database.
-pub(super) fn touches(part: &[u8]) -> bool {
+/// Whether a part of a word touches the session, whatever the database; `after` is what follows the word.
+pub(super) fn touches(part: &[u8], after: &[u8]) -> bool {
     let is = |other: &[u8]| part.eq_ignore_ascii_case(other);
     match part.len() {
         4 => is(b"temp") || is(b"load") || is(b"hold"),
@@ -104,7 +137,7 @@ pub(super) fn touches(part: &[u8]) -> bool {
         // What a statement made by SQL does, its own text said long ago.
         7 => is(b"pg_temp") || is(b"execute"),
         9 => is(b"temporary"),
-        10 => is(b"set_config"),
+        10 => is(b"set_config") && !is_local(after),
         // An update of this view sets.
         11 => is(b"pg_settings"),
         // pg_advisory_lock and its kin; those of the transaction end with it.
@@ -166,6 +199,12 @@ mod tests {
             ("create temporary table t ()", true),
             ("declare c cursor WITH HOLD for select 1", true),
             ("execute q(1)", true),
+            ("select set_config('a.b', 'c, true)', true)", false),
+            ("select pg_catalog.set_config ($1, f(x, true), TRUE ), 1", false),
+            ("select set_config('a.b', (select 'c'), $1)", true),
+            ("select set_config('a.b', 'c\\', true)", true),
+            ("select set_config('a.b', 'c', false), true)", true),
+            ("select set_config('a', 'b', true), set_config('a', 'b', false)", true),
             ("update pg_settings set setting = 'x' where name = 'work_mem'", true),
         ] {
             assert_eq!(read(text.as_bytes(), &Vocabulary::default()).touches, expected, "{text}");

@@ -186,16 +186,20 @@ fn mentions(body: &[u8], words: &Vocabulary) -> bool {
 
 /// Whether a body by itself does what may touch a session.
 fn acts(body: &[u8]) -> bool {
-    let (mut acts, mut updating) = (false, false);
+    let (mut acts, mut updating, mut set) = (false, false, false);
     scan(body, false, &mut |token| match token {
-        Token::Word { word, quoted } => {
-            acts = acts || parts(word).any(text::touches);
+        Token::Word { word, quoted, after } => {
+            acts = acts || parts(word).any(|part| text::touches(part, after));
             if quoted {
                 return;
             }
-            match word.to_ascii_lowercase().as_slice() {
+            let word = word.to_ascii_lowercase();
+            // These end with the transaction.
+            acts |= std::mem::take(&mut set)
+                && !matches!(word.as_slice(), b"local" | b"transaction" | b"constraints");
+            match word.as_slice() {
                 b"reset" | b"discard" | b"prepare" | b"deallocate" | b"unlisten" => acts = true,
-                b"set" => acts |= !updating,
+                b"set" => set = !updating,
                 // UPDATE t SET, ALTER TABLE t SET.
                 b"update" | b"alter" => updating = true,
                 b"begin" | b"then" | b"else" | b"loop" => updating = false,
@@ -211,8 +215,8 @@ fn acts(body: &[u8]) -> bool {
 
 /// What a body is read as.
 enum Token<'a> {
-    /// A word, `quoted` when it stands in a literal or is a quoted name.
-    Word { word: &'a [u8], quoted: bool },
+    /// A word and what comes after it, `quoted` when it stands in a literal or is a quoted name.
+    Word { word: &'a [u8], quoted: bool, after: &'a [u8] },
     /// A whole literal; its words follow.
     Literal(&'a [u8]),
     /// A semicolon.
@@ -256,7 +260,8 @@ fn scan<'a>(text: &'a [u8], quoted: bool, each: &mut impl FnMut(Token<'a>)) {
         let ends = |byte: &u8| !in_word(*byte) || (*byte == b'"' && !quoted);
         let length = rest.iter().position(ends).unwrap_or(rest.len());
         if length > 0 {
-            each(Token::Word { word: rest.get(..length).unwrap_or_default(), quoted });
+            let (word, after) = rest.split_at(length);
+            each(Token::Word { word, quoted, after });
         } else if *byte == b';' && !quoted {
             each(Token::End);
         }
@@ -279,7 +284,9 @@ mod tests {
             ),
             ("begin -- set it, temp\n perform pg_advisory_xact_lock(1); /* listen */ end", false),
             ("begin set app.tenant = 5; end", true),
-            ("if x then update t set a = 1; end if; set local work_mem = '1MB';", true),
+            ("if x then update t set a = 1; end if; set work_mem = '1MB';", true),
+            ("set local a.b = 1; set constraints all deferred; perform set_config(k, v, true)", false),
+            ("begin set \"a\".b = 1; end", true),
             ("for r in select * from t for update loop set x.y = 1; end loop", true),
             ("select pg_catalog.set_config('app.tenant', $1, false)", true),
             ("begin raise notice 'set to %; -- ', x; end", false),
