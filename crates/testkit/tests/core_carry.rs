@@ -131,6 +131,10 @@ async fn roles_and_databases_go_over_and_come_back() {
         let names = vec!["app".to_owned(), "odd / db".to_owned(), "postgres".to_owned()];
         let (blue, mut green) =
             (session(&site.blue, "postgres").await, session(&site.green, "postgres").await);
+        // Green's own verifier, which has to be remembered, and a server that logs everything.
+        let quiet = "ALTER ROLE postgres PASSWORD 'md5c0ffee00c0ffee00c0ffee00c0ffee00'";
+        site._clusters.1.sql(quiet).await.unwrap();
+        green.batch("test", "SET log_statement = 'all'; SET log_min_duration_statement = 0").await.unwrap();
         let before = globals(&green).await;
         assert!(!roles::differences(&blue, &green).await.unwrap().is_empty());
         let carried = roles::carry(&blue, &mut green, &site.author).await.unwrap();
@@ -163,6 +167,12 @@ async fn roles_and_databases_go_over_and_come_back() {
         roles::undo(&mut green).await.unwrap();
         roles::undo(&mut green).await.unwrap();
         assert_eq!(globals(&green).await, before, "{from} to {to}");
+        let log = site._clusters.1.log();
+        assert!(log.contains("put_state"), "{from} to {to}: the log shows nothing, so it proves nothing");
+        assert!(
+            !log.contains("c0ffee00") && !log.contains("SCRAM-SHA-256"),
+            "{from} to {to}: a verifier is in the log"
+        );
     }
 }
 

@@ -130,8 +130,12 @@ pub async fn carry(blue: &Session, green: &mut Session, author: &Author) -> Resu
         return Ok(carried);
     }
     let tx = green.begin("carrying roles").await?;
-    remember(&tx, author, KEY, &undo).await?;
-    tx.batch_unlogged("carrying roles", &statements.join("\n")).await?;
+    // What is remembered holds verifiers too: those that green had.
+    let secrets = async {
+        remember(&tx, author, KEY, &undo).await?;
+        Ok::<_, CarryError>(tx.batch("carrying roles", &statements.join("\n")).await?)
+    };
+    tx.unlogged(secrets).await?;
     replace_settings(&tx, &stored).await?;
     tx.commit("carrying roles").await?;
     Ok(carried)

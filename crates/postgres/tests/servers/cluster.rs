@@ -89,6 +89,9 @@ impl Cluster {
              max_prepared_transactions = 5\nmax_connections = 150\nshared_buffers = 64MB\n",
             dir.display()
         );
+        // Only where one test looks at what it keeps.
+        let statements = "shared_preload_libraries = 'pg_stat_statements'\n";
+        let settings = settings + if major == ALL[ALL.len() - 1] { statements } else { "" };
         let conf = data.join("postgresql.conf");
         let old = std::fs::read_to_string(&conf).unwrap();
         std::fs::write(&conf, old + &settings).unwrap();

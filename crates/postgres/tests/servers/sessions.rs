@@ -136,11 +136,20 @@ async fn wrong_doors_are_told_apart() {
 async fn secrets_stay_out_of_the_log() {
     let running = cluster(*majors().last().unwrap());
     let (_, s) = running.database("sess_log").await;
+    s.batch("setup", "CREATE EXTENSION pg_stat_statements SCHEMA public").await.unwrap();
     s.batch("logging all", "SET log_statement = 'all'; SET log_min_duration_statement = 0").await.unwrap();
     s.batch_unlogged("hiding", "CREATE ROLE hidden PASSWORD 'sup3rs3cret'").await.unwrap();
     assert!(s.batch_unlogged("hiding", "CREATE ROLE hidden PASSWORD 'sup3rs3cret'").await.is_err());
-    s.batch("marking", "SELECT 'after the secret'").await.unwrap();
+    let parameter =
+        async { s.query_one("hiding a parameter", "SELECT $1::text", &[&"sup3rs3cret"]).await.map(drop) };
+    s.unlogged(parameter).await.unwrap();
+    s.batch_unlogged("hiding", "ALTER ROLE hidden PASSWORD 'sup3rs3cret2'").await.unwrap();
+    s.batch("marking", "COMMENT ON ROLE hidden IS 'after the secret'").await.unwrap();
     assert!(!running.log().contains("sup3rs3cret"));
+    // The server has pg_stat_statements loaded, which keeps the text of utility statements as it was.
+    let kept = s.text_rows("looking", "SELECT query FROM public.pg_stat_statements").await.unwrap();
+    assert!(kept.iter().any(|row| row[0].as_deref().is_some_and(|query| query.contains("after the"))));
+    assert!(!kept.iter().any(|row| row[0].as_deref().is_some_and(|query| query.contains("sup3rs3cret"))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
