@@ -5,6 +5,7 @@ pub mod carry;
 pub mod checks;
 pub mod compare;
 pub mod deployment;
+mod drift;
 pub mod failure;
 pub mod preflight;
 pub mod progress;

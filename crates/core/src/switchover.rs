@@ -20,6 +20,7 @@ pub fn runbook(direction: Direction) -> Result<Registry<World>, RegistryError> {
     let d = direction;
     let steps: Vec<Arc<dyn Step<World>>> = vec![
         // Before the hold, without a deadline.
+        Arc::new(steps::freshen::Freshen(d)),
         Arc::new(steps::guardrails::Guardrails(d)),
         Arc::new(steps::make_way_back::MakeWayBack(d)),
         Arc::new(steps::advance_sequences::AdvanceSequences(d)),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use pgteal_postgres::fence::{Fence, Staged};
+use pgteal_postgres::fence::{Fence, Seal, Staged};
 use pgteal_postgres::{ConnInfo, Error, Lsn, Server, Session};
 use pgteal_saga::{Cx, StepError};
 
@@ -60,6 +60,15 @@ pub struct Settings {
     pub index_jobs: usize,
     /// Findings that the operator has decided to live with.
     pub waivers: Vec<Waiver>,
+}
+
+impl Settings {
+    /// The age of the oldest client transaction up to which a moment is calm: half of the drain budget, because one just
+    /// under the budget when looked at would use it up.
+    #[must_use]
+    pub fn calm_below(&self) -> Duration {
+        self.drain_budget / 2
+    }
 }
 
 impl Default for Settings {
@@ -128,6 +137,12 @@ pub struct World {
     waited: AtomicBool,
     /// Whether this process went through the cutover's work on both servers ahead. Also a hint.
     warm: AtomicBool,
+    /// Whether this process brought up to date what replication does not, on the side that clients go to.
+    fresh: AtomicBool,
+    /// The schemas that this process keeps as they are, by database.
+    seals: Mutex<HashMap<String, Arc<Seal>>>,
+    /// Whether the guardrails were looked at under these seals.
+    guarded: AtomicBool,
     /// Whether the fence of a side was just looked at, everywhere and after its change, and is as it should be. Good for one
     /// answer: it was asked in the same breath as the change, and asking again is a round trip that clients pay for.
     seen: [AtomicBool; 2],
@@ -169,6 +184,9 @@ impl World {
             writers_gone: AtomicBool::new(false),
             waited: AtomicBool::new(false),
             warm: AtomicBool::new(false),
+            fresh: AtomicBool::new(false),
+            seals: Mutex::default(),
+            guarded: AtomicBool::new(false),
             seen: Default::default(),
             staged: Mutex::default(),
         }
@@ -337,6 +355,52 @@ impl World {
         self.warm.load(Ordering::Relaxed)
     }
 
+    /// Notes that what replication does not carry was brought up to date.
+    pub(crate) fn note_fresh(&self) {
+        self.fresh.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`World::note_fresh`] was called in this process.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.fresh.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the schema of a database as it is.
+    pub(crate) fn note_seal(&self, database: &DatabaseKey, seal: Seal) {
+        self.seals().insert(database.name.clone(), Arc::new(seal));
+    }
+
+    /// What keeps the schema of a database as it is.
+    pub(crate) fn seal(&self, database: &DatabaseKey) -> Option<Arc<Seal>> {
+        self.seals().get(&database.name).cloned()
+    }
+
+    /// Lets schemas be changed again.
+    pub(crate) async fn unseal(&self) {
+        self.guarded.store(false, Ordering::SeqCst);
+        let seals = std::mem::take(&mut *self.seals());
+        for seal in seals.into_values() {
+            if let Err(error) = seal.lift().await {
+                // Its session has ended then, and with it the lock.
+                tracing::debug!(%error, "a seal was not lifted in order");
+            }
+        }
+    }
+
+    fn seals(&self) -> MutexGuard<'_, HashMap<String, Arc<Seal>>> {
+        self.seals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that nothing stands in the way, as seen under the seals.
+    pub(crate) fn note_guarded(&self) {
+        self.guarded.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether [`World::note_guarded`] was called in this process, and the seals were kept since.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.guarded.load(Ordering::SeqCst)
+    }
+
     /// Notes whether the fence of a side was seen to be as a change right before should have left it.
     pub(crate) fn note_fence_seen(&self, side: Side, as_it_should_be: bool) {
         self.seen[usize::from(side == Side::Green)].store(as_it_should_be, Ordering::SeqCst);
@@ -379,6 +443,11 @@ impl World {
         let staged = std::mem::take(&mut *self.all_staged());
         for session in staged.into_values() {
             drop(session);
+            tokio::time::sleep(PART_PAUSE).await;
+        }
+        let seals = std::mem::take(&mut *self.seals());
+        for seal in seals.into_values() {
+            drop(seal);
             tokio::time::sleep(PART_PAUSE).await;
         }
         self.blue.server.part(PART_PAUSE).await;

@@ -71,7 +71,7 @@ pub async fn differences(blue: &Session, green: &Session, names: &[String]) -> R
     let mut differences = Vec::new();
     for name in names {
         let Some(wanted) = there.find(name) else {
-            differences.push(format!("database {name} is no longer on blue"));
+            differences.push(format!("database {name} is no longer on the other side"));
             continue;
         };
         let Some(found) = here.find(name) else {

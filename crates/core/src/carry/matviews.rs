@@ -1,5 +1,5 @@
 //! Owns filling materialized views on green, which replication leaves empty, each after those it reads. Refuses to know
-//! when the tables are in step.
+//! when the tables are in step, and which side is which: `blue` is where they are filled already.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,13 +21,28 @@ pub async fn unpopulated(blue: &Session, green: &Session) -> Result<Vec<String>>
 
 /// Fills them. Returns how many.
 pub async fn refresh(blue: &Session, green: &Session, progress: &Progress<'_>) -> Result<usize> {
-    let views = unpopulated(blue, green).await?;
+    fill(green, &unpopulated(blue, green).await?, progress).await
+}
+
+/// Fills on the side `to` all that are filled on `from`, also those that were filled before: what was read then is old.
+/// Returns how many.
+pub async fn refresh_again(from: &Session, to: &Session, progress: &Progress<'_>) -> Result<usize> {
+    let mut there = views(to, true).await?;
+    there.extend(views(to, false).await?);
+    let wanted: BTreeSet<String> = views(from, true).await?.intersection(&there).cloned().collect();
+    if wanted.is_empty() {
+        return Ok(0);
+    }
+    fill(to, &order(&wanted, &readings(to).await?), progress).await
+}
+
+async fn fill(green: &Session, views: &[String], progress: &Progress<'_>) -> Result<usize> {
     if green.version().major < 17 && !views.is_empty() {
         // From 17 on the server itself decides the search_path of a refresh; before, views whose functions name tables
         // without a schema need the one that their owners have by default.
         green.batch("setting the search_path", "SET search_path = public").await?;
     }
-    for (done, view) in (1..).zip(&views) {
+    for (done, view) in (1..).zip(views) {
         let sql = format!("REFRESH MATERIALIZED VIEW {view}");
         green.batch(&format!("filling materialized view {view}"), &sql).await?;
         progress(Tick { name: view, done, total: views.len() as u64, unit: Unit::Items });

@@ -4,7 +4,7 @@
 mod grants;
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pgteal_postgres::role::{self, Membership, Role, StoredSetting};
 use pgteal_postgres::{Session, schema};
@@ -63,10 +63,20 @@ async fn session_user(s: &Session) -> Result<String> {
 
 /// What green's roles lack, as phrases; empty when they are carried. Both sessions in any database.
 pub async fn differences(blue: &Session, green: &Session) -> Result<Vec<String>> {
+    differences_but_for(blue, green, &BTreeSet::new()).await
+}
+
+/// As [`differences`], where the roles `apart` need not be there.
+pub(crate) async fn differences_but_for(
+    blue: &Session,
+    green: &Session,
+    apart: &BTreeSet<String>,
+) -> Result<Vec<String>> {
     let (there, here) = (roster(blue).await?, roster(green).await?);
     let tool = tool_role(&here, &session_user(green).await?);
+    let counts = |name: &String| *name != tool && !apart.contains(name);
     let mut differences = Vec::new();
-    for (name, wanted) in there.roles.iter().filter(|(name, _)| **name != tool) {
+    for (name, wanted) in there.roles.iter().filter(|(name, _)| counts(name)) {
         match here.roles.get(name) {
             None => differences.push(format!("role {name} is missing")),
             Some(found) if !text::same(wanted, found) => differences.push(format!("role {name} differs")),
@@ -77,8 +87,8 @@ pub async fn differences(blue: &Session, green: &Session) -> Result<Vec<String>>
         }
     }
     let lacking = grants::lacking(&there.memberships, &here.memberships);
-    let lacking = lacking.into_iter().filter(|m| m.member != tool);
-    differences.extend(lacking.map(|m| format!("{} is not a member of {} as on blue", m.member, m.role)));
+    let lacking = lacking.into_iter().filter(|m| counts(&m.member) && !apart.contains(&m.role));
+    differences.extend(lacking.map(|m| format!("role {} is not a member of {}", m.member, m.role)));
     Ok(differences)
 }
 

@@ -68,6 +68,12 @@ pub async fn silenced(s: &Session) -> Result<usize> {
     Ok(recall::<Vec<Silenced>>(s, KEY).await?.unwrap_or_default().len())
 }
 
+/// The triggers on tables among them: schema, table, name, and how each was on.
+pub(crate) async fn remembered(s: &Session) -> Result<Vec<(String, String, String, String)>> {
+    let all = recall::<Vec<Silenced>>(s, KEY).await?.unwrap_or_default().into_iter();
+    Ok(all.filter_map(|t| t.table.map(|(schema, table)| (schema, table, t.name, t.enabled))).collect())
+}
+
 /// Switches off what would fire, and remembers it, in one transaction. Returns how many it switched off now.
 pub async fn silence(s: &mut Session, author: &Author) -> Result<usize> {
     if to_silence(s).await? == 0 {

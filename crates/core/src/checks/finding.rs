@@ -115,6 +115,12 @@ impl Report {
     }
 }
 
+/// Whether one of `waivers` covers `finding` today.
+pub(crate) fn is_waived(waivers: &[Waiver], finding: &Finding) -> bool {
+    let today = jiff::Zoned::now().date();
+    waivers.iter().any(|waiver| waiver.covers(finding, today))
+}
+
 impl Waiver {
     /// Whether this waiver covers `finding` on `today`.
     pub fn covers(&self, finding: &Finding, today: jiff::civil::Date) -> bool {

@@ -16,6 +16,7 @@ mod sweep;
 
 pub use catalogue::{Check, EVERY_VERSION, Look, Place, catalogue};
 pub use evidence::{Answer, Context, Evidence, Fact, GreenFacts};
+pub(crate) use finding::is_waived;
 pub use finding::{CheckRun, Finding, Report, Severity, Spot, Verdict, Waiver};
 pub use sweep::{Clusters, run_all};
 

@@ -84,6 +84,25 @@ pub(crate) async fn way_back_stands(world: &World, direction: Direction) -> Resu
         .await
 }
 
+/// What the guardrails saw still holds: nobody has changed a schema of the side since, nor what belongs to its cluster.
+pub(crate) async fn still_sealed(world: &World, side: Side) -> Result<(), StepError> {
+    let looks = world.databases.iter().map(|database| async move {
+        let Some(seal) = world.seal(database) else {
+            return Err("nobody keeps its schema as it is".to_owned());
+        };
+        match seal.changes().await {
+            Ok(changes) if changes.is_empty() => Ok(()),
+            Ok(changes) => Err(format!("there were changes of {}", changes.join(", "))),
+            Err(error) => Err(format!("what kept its schema as it is was lost: {error}")),
+        }
+        .map_err(|what| format!("since the guardrails, in database {}: {what}", database.name))
+    });
+    match futures::future::try_join_all(looks).await {
+        Ok(_) => Ok(()),
+        Err(what) => Err(StepError::refused(side.as_str(), what).with_code(code::GUARDRAIL)),
+    }
+}
+
 fn lost(object: &str, what: &str) -> StepError {
     StepError::refused(object, what).with_code(code::LOST_HOLD)
 }

@@ -95,6 +95,18 @@ fn unwound(kind: &str, cause: &Cause) -> Option<Advice> {
         (_, Some("guardrail")) => {
             ("guardrail", Exit::Blocked, format!("settle what is named, then: pgteal {kind}"))
         }
+        (_, Some("schema-drift")) => (
+            "schema-drift",
+            Exit::Blocked,
+            if kind == "back" {
+                "take back what is named where it was changed, then: pgteal back; or stay: pgteal finish".to_owned()
+            } else {
+                format!(
+                    "take back what is named where it was changed, then: pgteal {kind}; or let it be copied anew: pgteal \
+                     undo, then: pgteal up"
+                )
+            },
+        ),
         (_, Some("drain")) => (
             "drain",
             Exit::Unwound,

@@ -1,6 +1,7 @@
 //! `large-objects`: logical replication does not carry them (H26).
 
 use crate::checks::{Check, Context, EVERY_VERSION, Evidence, Fact, Finding, Look, Place, Severity, Spot};
+use crate::deployment::Side;
 
 const ID: &str = "large-objects";
 
@@ -17,6 +18,17 @@ pub(super) fn check() -> Check {
     }
 }
 
+/// What a finding and its waiver are about.
+fn object(database: &str) -> String {
+    format!("large objects of database {database}")
+}
+
+/// The finding about a database that has large objects.
+pub(crate) fn of(database: &str) -> Finding {
+    let spot = Spot { side: Side::Blue, database: Some(database.to_owned()) };
+    Finding::new(ID, Severity::Blocker, &spot, object(database), "", "")
+}
+
 fn judge(evidence: &Evidence, _: &Context) -> Vec<Finding> {
     let finding = |(spot, fact): (&Spot, &Fact)| {
         let database = spot.database.as_deref().unwrap_or("?");
@@ -24,7 +36,7 @@ fn judge(evidence: &Evidence, _: &Context) -> Vec<Finding> {
             ID,
             Severity::Blocker,
             spot,
-            format!("large objects of database {database}"),
+            object(database),
             format!("Database {database} holds {} large object(s).", fact.number("n")),
             "Logical replication does not carry them: the OIDs stored in tables would point to nothing on green.",
         )

@@ -32,7 +32,7 @@ fn judge(evidence: &Evidence, _: &Context) -> Vec<Finding> {
             spot,
             format!("materialized view {name}"),
             format!("Materialized view {name} is not replicated."),
-            "pgteal refreshes it on green once the tables are in step; a later REFRESH on blue does not reach green.",
+            "pgteal refreshes it on green once the tables are in step, and again when a switchover begins; a REFRESH on blue does not reach green.",
         )
     };
     evidence.of(0).map(finding).collect()

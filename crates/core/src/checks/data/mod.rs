@@ -3,10 +3,13 @@
 mod firing_triggers;
 mod identity_equality;
 mod large_objects;
+mod later_changes;
 mod materialized_views;
 mod replica_identity;
 mod row_security;
 mod unlogged;
+
+pub(crate) use large_objects::of as large_objects_of;
 
 use super::Check;
 
@@ -19,5 +22,6 @@ pub(super) fn all() -> Vec<Check> {
         firing_triggers::check(),
         row_security::check(),
         materialized_views::check(),
+        later_changes::check(),
     ]
 }

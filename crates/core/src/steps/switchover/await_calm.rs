@@ -1,33 +1,57 @@
-//! Waits for a calm moment: no client transaction older than the drain budget. A transaction of three seconds must
-//! stall nobody, so the hold does not begin while one is open; when the wait is over, the drain policy decides.
+//! Waits for a calm moment: no transaction that is older than half of the drain budget, be it a client's of the routers or
+//! one that has written and came past them. A transaction of three seconds must stall nobody, so the hold does not begin
+//! while one is open; when the wait is over, the drain policy decides.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use pgteal_postgres::fence::oldest_locker;
 use pgteal_saga::{Cx, Observation, Step, StepError, StepKind};
 use tokio::time::{Instant, sleep};
 
-use crate::deployment::Direction;
+use crate::deployment::{DatabaseKey, Direction};
 use crate::failure::code;
 use crate::world::{OnDrain, World};
 
 /// How often the routers are asked. Short against any drain budget, long against the cost of asking.
 const POLL: Duration = Duration::from_millis(10);
+/// How often the servers are asked, whose lists of locks cost more.
+const SERVER_POLL: Duration = Duration::from_millis(100);
 
 /// See the module.
 #[derive(Debug)]
 pub struct AwaitCalm(pub Direction);
 
+/// The oldest open transaction.
+struct Oldest {
+    age: Duration,
+    what: String,
+    /// When it is worth another look.
+    again: Duration,
+}
+
 impl AwaitCalm {
-    /// The age of the oldest open transaction that began on a route through us.
-    async fn oldest(world: &World) -> Result<Duration, StepError> {
+    /// The oldest open transaction that would have to be waited for. The servers are asked only if the routers are calm.
+    async fn oldest(&self, world: &World) -> Result<Oldest, StepError> {
         let states = world.routers(|router| router.state()).await?;
-        Ok(states.iter().map(|state| state.longest_transaction).max().unwrap_or_default())
+        let age = states.iter().map(|state| state.longest_transaction).max().unwrap_or_default();
+        let oldest = Oldest { age, what: "the oldest client transaction".into(), again: POLL };
+        if age > Self::calm_below(world) {
+            return Ok(oldest);
+        }
+        let look = |session, database: &DatabaseKey| {
+            let name = database.name.clone();
+            async move { Ok(oldest_locker(&session).await?.map(|(pid, age)| (age, pid, name))) }
+        };
+        let writers = world.each(self.0.from, look).await?.into_iter().flatten();
+        Ok(writers.max().filter(|(direct, ..)| *direct > age).map_or(oldest, |(age, pid, name)| {
+            let what = format!("a transaction that has written (process {pid}, database {name})");
+            Oldest { age, what, again: SERVER_POLL }
+        }))
     }
 
-    /// A transaction just under the budget when looked at would use it up: half of it is calm.
     fn calm_below(world: &World) -> Duration {
-        world.settings.drain_budget / 2
+        world.settings.calm_below()
     }
 }
 
@@ -46,15 +70,15 @@ impl Step<World> for AwaitCalm {
     }
 
     async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
-        let calm = Self::oldest(world).await? <= Self::calm_below(world);
+        let calm = self.oldest(world).await?.age <= Self::calm_below(world);
         Ok(if calm || world.waited_for_calm() { Observation::Done } else { Observation::NotDone })
     }
 
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
         let (bound, until) = (world.settings.calm_wait, Instant::now() + world.settings.calm_wait);
         loop {
-            let oldest = Self::oldest(world).await?;
-            if oldest <= Self::calm_below(world) {
+            let Oldest { age, what: which, again } = self.oldest(world).await?;
+            if age <= Self::calm_below(world) {
                 return Ok(());
             }
             if cx.stop().is_requested() {
@@ -66,16 +90,16 @@ impl Step<World> for AwaitCalm {
             }
             if Instant::now() >= until {
                 let what = format!(
-                    "no moment within {} ms without a client transaction older than {} ms",
+                    "no moment within {} ms without one older than {} ms",
                     bound.as_millis(),
                     Self::calm_below(world).as_millis()
                 );
-                return Err(StepError::refused("client transactions", what)
-                    .with_status(format!("the oldest is open for {} ms", oldest.as_millis()))
+                return Err(StepError::refused("open transactions", what)
+                    .with_status(format!("{which} is open for {} ms", age.as_millis()))
                     .with_code(code::DRAIN));
             }
-            cx.say(format!("the oldest client transaction is open for {} ms", oldest.as_millis()));
-            sleep(POLL).await;
+            cx.say(format!("{which} is open for {} ms", age.as_millis()));
+            sleep(again).await;
         }
     }
 }

@@ -1,30 +1,95 @@
 //! Everything that must be so before clients are held, looked at in one go and told in one go: the stream runs and
-//! applies every table, the marker comes back quickly, nobody has left a prepared transaction, both sides have the same
-//! schema and their fences armed.
+//! applies every table, the marker comes back quickly, nobody has left a prepared transaction or a large object, both
+//! sides have the same schema, roles and settings, and their fences armed. First of all it seals the schema, so that what
+//! was seen still holds when the fence is up.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pgteal_postgres::{Purpose, activity, copy, fence, fingerprint, wal};
+use pgteal_postgres::{Error, Purpose, activity, catalog, copy, fence, slot, wal};
 use pgteal_saga::{Cx, Observation, Step, StepError, StepKind};
+use tokio::time::{Instant, sleep};
 
+use crate::checks;
 use crate::deployment::Direction;
+use crate::drift;
 use crate::failure::{self, code};
 use crate::steps::{is_fenced, is_lowered, stream, trial};
 use crate::world::World;
 
 /// Trial markers until one comes back in time: the first also warms sessions and caches.
 const TRIALS: u32 = 5;
-/// Reading a large schema takes longer than a control call may.
-const SCHEMA_BOUND: Duration = Duration::from_secs(60);
+/// How long DDL that is under way may take to end; who begins any meanwhile is refused.
+const SEAL_BOUND: Duration = Duration::from_secs(10);
+/// The lag is what the other side has confirmed to have on its disk, which it tells now and then.
+const LAG_BOUND: Duration = Duration::from_secs(5);
+/// Between two looks at the lag.
+const LAG_PAUSE: Duration = Duration::from_millis(200);
+/// At most so many obstacles are told.
+const SHOWN: usize = 10;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Guardrails(pub Direction);
 
+/// Seals the schema anew and looks at everything. While a run waits for its moment the seals are kept.
+///
+/// # Errors
+/// Refused with all that stands in the way.
+pub(crate) async fn look(world: &World, direction: Direction, cx: &Cx) -> Result<(), StepError> {
+    let rails = Guardrails(direction);
+    world.unseal().await;
+    let mut found = rails.seal(world).await?;
+    let drifted = drift::schemas(world, direction).await?;
+    let code = if drifted.is_empty() { code::GUARDRAIL } else { code::SCHEMA_DRIFT };
+    found.extend(drifted);
+    found.extend(drift::clusters(world, direction).await?);
+    found.extend(rails.obstacles(world).await?);
+    if found.is_empty() {
+        found.extend(rails.lag(world, cx).await?);
+    }
+    if found.is_empty() {
+        world.note_guarded();
+        return Ok(());
+    }
+    let more = found.len().saturating_sub(SHOWN);
+    found.truncate(SHOWN);
+    let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
+    Err(StepError::refused("the guardrails", format!("{}{rest}", found.join("; "))).with_code(code))
+}
+
 impl Guardrails {
-    /// What stands in the way, as facts.
-    async fn obstacles(&self, world: &World, cx: &Cx) -> Result<Vec<String>, StepError> {
+    /// Keeps every schema of the side that clients leave as it is, from here to the fence; what keeps that from being so.
+    async fn seal(&self, world: &World) -> Result<Vec<String>, StepError> {
+        let side = self.0.from;
+        let (fence, server, mut found) = (world.fence(side), &world.cluster(side).server, Vec::new());
+        for database in &world.databases {
+            let name = &database.name;
+            let sealed = async {
+                let session = server.connect(name, Purpose::control("seal")).await?;
+                if !fence.is_watched(&session).await? {
+                    return Ok(Err(format!(
+                        "DDL in database {name} on {side} is not watched as `up` left it"
+                    )));
+                }
+                match fence.seal(session, SEAL_BOUND).await {
+                    Ok(seal) => Ok(Ok(seal)),
+                    Err(Error::NotReached { last, .. }) => {
+                        Ok(Err(format!("DDL is under way in database {name} on {side}: {last}")))
+                    }
+                    Err(error) => Err(error),
+                }
+            };
+            match sealed.await.map_err(|error| failure::server(&error))? {
+                Ok(seal) => world.note_seal(database, seal),
+                Err(what) => found.push(what),
+            }
+        }
+        Ok(found)
+    }
+
+    /// What else stands in the way, as facts.
+    async fn obstacles(&self, world: &World) -> Result<Vec<String>, StepError> {
         let Direction { from, to } = self.0;
         let mut found = self.routers(world).await?;
         if !is_lowered(world, from).await? {
@@ -34,10 +99,6 @@ impl Guardrails {
             found.push(format!("{to} is not fenced: somebody could have written there"));
         }
         found.extend(self.databases(world).await?);
-        found.extend(self.schemas(world).await?);
-        if found.is_empty() {
-            found.extend(self.lag(world, cx).await?);
-        }
         Ok(found)
     }
 
@@ -73,7 +134,15 @@ impl Guardrails {
                     }
                 }
                 for table in fence::unarmed(&session).await? {
-                    found.push(format!("table {name}.{table} on {from} has no fence"));
+                    found
+                        .push(format!("table {name}.{table} on {from} was made after `up` and has no fence"));
+                }
+                let waived =
+                    checks::is_waived(&world.settings.waivers, &checks::data::large_objects_of(name));
+                if !waived && catalog::large_objects(&session).await? > 0 {
+                    found.push(format!(
+                        "database {name} on {from} holds large objects: they would not be on {to}"
+                    ));
                 }
                 Ok(found)
             })
@@ -99,36 +168,13 @@ impl Guardrails {
         Ok(there.into_iter().chain(here).flatten().collect())
     }
 
-    /// DDL is not replicated: a difference would break the stream, or the clients, or the way back.
-    async fn schemas(&self, world: &World) -> Result<Vec<String>, StepError> {
-        let mut found = Vec::new();
-        for database in &world.databases {
-            let read = async {
-                let purpose = || Purpose::long("schema").within(SCHEMA_BOUND);
-                let blue = world.blue.server.connect(&database.name, purpose()).await?;
-                let green = world.green.server.connect(&database.name, purpose()).await?;
-                futures::try_join!(fingerprint::read(&blue), fingerprint::read(&green))
-            };
-            let (blue, green) = read.await.map_err(|error| failure::server(&error))?;
-            let differs = blue.difference(&green);
-            let name = &database.name;
-            found.extend(
-                differs.only_first.iter().map(|line| format!("only blue has in database {name}: {line}")),
-            );
-            found.extend(
-                differs.only_second.iter().map(|line| format!("only green has in database {name}: {line}")),
-            );
-        }
-        Ok(found)
-    }
-
     async fn lag(&self, world: &World, cx: &Cx) -> Result<Option<String>, StepError> {
         stream::fuse(world, self.0.stream()).await?;
         let bound = world.settings.trial_bound;
         for _ in 0..TRIALS {
             if let Some(took) = trial::round_trip(world, self.0, bound).await? {
                 cx.note("trial_marker_ms", took.as_secs_f64() * 1000.0);
-                return Ok(None);
+                return self.confirmed_lag(world).await;
             }
         }
         let bytes = stream::retained_bytes(world, self.0.stream()).await?;
@@ -137,6 +183,32 @@ impl Guardrails {
             self.0.to,
             bound.as_millis()
         )))
+    }
+
+    /// What is applied and not yet on the other side's disk is waited for in the pause.
+    async fn confirmed_lag(&self, world: &World) -> Result<Option<String>, StepError> {
+        let (until, bound) = (Instant::now() + LAG_BOUND, world.settings.max_lag_bytes);
+        loop {
+            let lags = world
+                .each(self.0.from, |session, database| async move {
+                    let name = world.stream(self.0.stream(), database);
+                    let confirmed = slot::confirmed(&session, &name).await?;
+                    let end = wal::insert_lsn(&session).await?;
+                    Ok(confirmed.map_or(u64::MAX, |confirmed| end.bytes_since(confirmed)))
+                })
+                .await?;
+            let lag_bytes = lags.into_iter().max().unwrap_or(0);
+            if lag_bytes <= bound {
+                return Ok(None);
+            }
+            if Instant::now() >= until {
+                let to = self.0.to;
+                return Ok(Some(format!(
+                    "{to} is not in step: lag_bytes {lag_bytes}, at most {bound} are allowed"
+                )));
+            }
+            sleep(LAG_PAUSE).await;
+        }
     }
 }
 
@@ -154,19 +226,16 @@ impl Step<World> for Guardrails {
         StepKind::Transient
     }
 
-    async fn observe(&self, world: &World, cx: &Cx) -> Result<Observation, StepError> {
-        let found = self.obstacles(world, cx).await?;
-        if found.is_empty() {
-            return Ok(Observation::Done);
-        }
-        let shown: Vec<_> = found.iter().take(10).cloned().collect();
-        let more = found.len().saturating_sub(shown.len());
-        let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
-        Err(StepError::refused("the guardrails", format!("{}{rest}", shown.join("; ")))
-            .with_code(code::GUARDRAIL))
+    async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
+        Ok(if world.is_guarded() { Observation::Done } else { Observation::NotDone })
     }
 
-    async fn apply(&self, _world: &World, _cx: &Cx) -> Result<(), StepError> {
+    async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
+        look(world, self.0, cx).await
+    }
+
+    async fn undo(&self, world: &World, _cx: &Cx) -> Result<(), StepError> {
+        world.unseal().await;
         Ok(())
     }
 }

@@ -6,6 +6,8 @@ use async_trait::async_trait;
 use pgteal_saga::{Cx, Durability, Observation, Step, StepError};
 
 use crate::deployment::Direction;
+use crate::steps::still_sealed;
+use crate::steps::switchover::guardrails;
 use crate::world::World;
 
 /// How much longer than the deadline the router's own limit is (I5): long enough that the controller's unwinding
@@ -30,6 +32,14 @@ impl Step<World> for HoldClients {
     // leaves something to put back.
     fn durability(&self) -> Durability {
         Durability::Sync
+    }
+
+    /// A run that was taken up again looks again: what the guardrails saw may be days old, and nothing has kept it.
+    async fn guard(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
+        if !world.is_guarded() {
+            guardrails::look(world, self.0, cx).await?;
+        }
+        still_sealed(world, self.0.from).await
     }
 
     async fn observe(&self, world: &World, cx: &Cx) -> Result<Observation, StepError> {

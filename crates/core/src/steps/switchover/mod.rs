@@ -7,6 +7,7 @@ pub mod drain;
 pub mod drop_stream;
 pub mod end_old_sessions;
 pub mod fence;
+pub mod freshen;
 pub mod guardrails;
 pub mod hold_clients;
 pub mod make_way_back;

@@ -13,7 +13,7 @@ use crate::deployment::{DatabaseKey, Direction};
 use crate::failure::{self, code};
 use crate::router::{Router, RouterError};
 use crate::steps::switchover::hold_clients::MARGIN;
-use crate::steps::{is_lowered, marker_has_arrived, still_fenced, still_held, way_back_stands};
+use crate::steps::{is_lowered, marker_has_arrived, still_fenced, still_held, still_sealed, way_back_stands};
 use crate::world::World;
 
 /// How long sessions that changed since they were warmed may take to be brought up to date. They were, while the
@@ -80,19 +80,21 @@ impl Step<World> for Repoint {
         Durability::Sync
     }
 
-    /// The last moment to refuse: held (I6), fenced (I1), marker applied (I3), way back in place (I4), sessions ready.
+    /// The last moment to refuse: held (I6), fenced (I1), marker applied (I3), way back in place (I4), schema as the
+    /// guardrails saw it, sessions ready.
     async fn guard(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
         let direction = self.0;
         let epoch = cx.epoch().0;
         let bound = cx.within(SETTLE_BOUND);
         // Looked at last: without a hold the routers refuse this too, and the lost hold is what is to be told.
         let settled = async { Ok(world.routers(|router| router.settle(epoch, bound)).await) };
-        let (settled, arrived, stands, (), ()) = futures::try_join!(
+        let (settled, arrived, stands, (), (), ()) = futures::try_join!(
             settled,
             marker_has_arrived(world, direction),
             way_back_stands(world, direction),
             still_fenced(world, direction.from),
             still_held(world, direction, cx),
+            still_sealed(world, direction.from),
         )?;
         world.note_fence_seen(direction.from, true);
         if !world.are_writers_gone() {

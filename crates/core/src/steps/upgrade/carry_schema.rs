@@ -7,6 +7,7 @@ use super::carry_roles::own_home;
 use crate::carry::indexes::{self, Site, Stage};
 use crate::carry::{CarryError, databases, schema};
 use crate::deployment::Side;
+use crate::drift;
 use crate::failure;
 use crate::progress::Tick;
 use crate::world::World;
@@ -59,6 +60,8 @@ impl Step<World> for CarrySchema {
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
         let (author, green) = (world.author(cx), &world.green.server);
         let jobs = world.settings.index_jobs;
+        // Before the dump: what is changed after that is seen to be changed.
+        drift::remember(world, Side::Blue, &author).await?;
         let work = async {
             for database in &world.databases {
                 let database = database.name.as_str();

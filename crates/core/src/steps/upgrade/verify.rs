@@ -8,7 +8,8 @@ use serde_json::json;
 use super::carry_schema::teller;
 use super::claim_green::home;
 use crate::compare;
-use crate::deployment::Direction;
+use crate::deployment::{Direction, Side};
+use crate::drift;
 use crate::failure::{self, code};
 use crate::world::World;
 
@@ -52,6 +53,7 @@ impl Step<World> for Verify {
                 StepError::refused(format!("{} tables", mismatched.len()), what).with_code(code::MISMATCH)
             );
         }
+        drift::remember(world, Side::Green, &world.author(cx)).await?;
         let value = json!({ "tables": report.tables.len(), "rows": report.rows() });
         let remember = async {
             let (epoch, deployment) = (cx.epoch().0.cast_signed(), world.deployment.as_str());
