@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::deployment::{DatabaseKey, DeploymentId};
 use crate::steps::upgrade as steps;
+use crate::steps::upgrade::on_green::OnGreen;
 use crate::world::World;
 
 /// The steps of `up`.
@@ -20,13 +21,13 @@ pub fn runbook() -> Result<Registry<World>, RegistryError> {
     let steps: Vec<Arc<dyn Step<World>>> = vec![
         Arc::new(steps::preflight::Preflight),
         Arc::new(steps::provision_green::ProvisionGreen),
-        Arc::new(steps::claim_green::ClaimGreen),
+        Arc::new(OnGreen(steps::claim_green::ClaimGreen)),
         Arc::new(steps::arm_blue::ArmBlue),
         Arc::new(steps::set_identities::SetIdentities),
-        Arc::new(steps::carry_roles::CarryRoles),
-        Arc::new(steps::carry_databases::CarryDatabases),
+        Arc::new(OnGreen(steps::carry_roles::CarryRoles)),
+        Arc::new(OnGreen(steps::carry_databases::CarryDatabases)),
         Arc::new(steps::carry_schema::CarrySchema),
-        Arc::new(steps::fence_green::FenceGreen),
+        Arc::new(OnGreen(steps::fence_green::FenceGreen)),
         Arc::new(steps::publish::Publish),
         Arc::new(steps::subscribe::Subscribe),
         Arc::new(steps::initial_sync::InitialSync),

@@ -121,6 +121,8 @@ pub struct World {
     pub dump: Dump,
     /// Limits.
     pub settings: Settings,
+    /// The side that the operator has given up for good, if any.
+    lost: Option<Side>,
     /// Positions on the receiving side, at or after everything that it has applied, made durable there by
     /// this process. Only a hint that saves work: without it the step is done again.
     flushed: Mutex<HashMap<String, Lsn>>,
@@ -177,6 +179,7 @@ impl World {
             provider,
             dump,
             settings,
+            lost: None,
             flushed: Mutex::default(),
             carriers: Mutex::default(),
             markers: Mutex::default(),
@@ -190,6 +193,25 @@ impl World {
             seen: Default::default(),
             staged: Mutex::default(),
         }
+    }
+
+    /// The same world with a side given up for good: steps that take back or retire leave that side as it is, and nothing
+    /// they record says what is there.
+    #[must_use]
+    pub fn without(mut self, lost: Option<Side>) -> Self {
+        self.lost = lost;
+        self
+    }
+
+    /// The side that the operator has given up for good, if any.
+    #[must_use]
+    pub fn lost(&self) -> Option<Side> {
+        self.lost
+    }
+
+    /// Whether the operator has given the side up for good.
+    pub(crate) fn is_lost(&self, side: Side) -> bool {
+        self.lost == Some(side)
     }
 
     /// The cluster of a side.

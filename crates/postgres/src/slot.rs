@@ -9,8 +9,13 @@ use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::names;
 use crate::quote::literal;
+use crate::schema;
 use crate::session::Session;
+use crate::state;
 use crate::wait::{self, Look};
+
+/// Under this key a publishing database remembers which cluster subscribes to it.
+const SUBSCRIBER: &str = "subscriber";
 
 /// One slot (PostgreSQL docs, "pg_replication_slots").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -151,7 +156,8 @@ pub async fn advance_to_now(s: &Session, name: &str) -> Result<Lsn> {
     s.query_one(&doing, &s.prepared(&doing, sql).await?, &[&name]).await?.get(0)
 }
 
-/// Drops a slot if it exists, waiting up to `bound` for its reader to let go of it.
+/// Drops a slot if it exists. Whoever reads it is ended, within `bound`: a reader whose subscription could not be dropped
+/// comes back again and again.
 pub async fn drop(s: &Session, name: &str, bound: Duration) -> Result<()> {
     let doing = format!("dropping replication slot {name}");
     wait::until(
@@ -164,6 +170,7 @@ pub async fn drop(s: &Session, name: &str, bound: Duration) -> Result<()> {
             match s.query_one(&doing, "SELECT pg_drop_replication_slot($1)", &[&name]).await {
                 Ok(_) => Ok(Look::Reached(())),
                 Err(e) if e.is(&SqlState::OBJECT_IN_USE) => {
+                    terminate_reader(s, name).await?;
                     let reader = slot.active_pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
                     Ok(Look::NotYet(format!("in use by process {reader}")))
                 }
@@ -175,10 +182,27 @@ pub async fn drop(s: &Session, name: &str, bound: Duration) -> Result<()> {
     .await
 }
 
-/// The slots in the session's database that table copies into the cluster `subscriber` (its system identifier) have made:
-/// `pg_<subscription>_sync_<table>_<cluster>` (PostgreSQL's `ReplicationSlotNameForTablesync`). A subscription that is
-/// dropped while its publisher is out of reach leaves them behind.
-pub async fn of_table_copies(s: &Session, subscriber: u64) -> Result<Vec<Slot>> {
+/// Remembers in this database which cluster subscribes to it (its system identifier): the slots of its table copies must be
+/// known also when it cannot be asked any more.
+pub async fn remember_subscriber(s: &Session, cluster: u64, epoch: i64, deployment: &str) -> Result<()> {
+    // As text: JSON numbers are floating point to some readers.
+    state::put(s, SUBSCRIBER, &cluster.to_string().into(), epoch, deployment).await
+}
+
+/// The cluster that [`remember_subscriber`] told of.
+async fn subscriber(s: &Session) -> Result<Option<u64>> {
+    if schema::owner(s).await?.is_none() {
+        return Ok(None);
+    }
+    let entry = state::get(s, SUBSCRIBER).await?;
+    Ok(entry.and_then(|entry| entry.value.as_str()?.parse().ok()))
+}
+
+/// The slots in the session's database that the subscriber's table copies have made:
+/// `pg_<subscription>_sync_<table>_<cluster>` (PostgreSQL's `ReplicationSlotNameForTablesync`). Each stands still while its
+/// table is copied, and a subscription that is dropped while its publisher is out of reach leaves them behind.
+pub async fn of_table_copies(s: &Session) -> Result<Vec<Slot>> {
+    let Some(subscriber) = subscriber(s).await? else { return Ok(Vec::new()) };
     let mut all = list(s).await?;
     all.retain(|slot| {
         slot.database.as_deref() == Some(s.database()) && is_of_table_copy(&slot.name, subscriber)

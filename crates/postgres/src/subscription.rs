@@ -128,9 +128,10 @@ pub async fn create(s: &Session, new: &NewSubscription<'_>) -> Result<()> {
         options.push_str(", two_phase = false, disable_on_error = false");
     }
     if s.version().major >= 16 {
-        // run_as_owner: as all versions before 16 did; without it FORCE ROW LEVEL SECURITY stops the worker. origin =
-        // none: sends only what was written over there, where the publisher can tell (16 and later).
-        options.push_str(", run_as_owner = true, origin = none");
+        // run_as_owner: as all versions before 16 did; without it FORCE ROW LEVEL SECURITY stops the worker. origin = any:
+        // as all versions before 16 did; what somebody else's replication wrote over there under an origin is data as well.
+        // Of our own only one direction runs at a time, and each begins past what the other has applied.
+        options.push_str(", run_as_owner = true, origin = any");
     }
     let sql = format!(
         "CREATE SUBSCRIPTION {name} CONNECTION {conninfo} PUBLICATION {publication} WITH ({options});

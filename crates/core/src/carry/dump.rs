@@ -75,13 +75,20 @@ impl Dump {
         Ok(())
     }
 
-    /// Removes the dump of a database.
+    /// Removes the dump of a database, and the directory with the last one.
     pub fn discard(&self, database: &str) -> Result<()> {
         let path = self.path(database);
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(self.file("removing", &path)(e)),
-            _ => Ok(()),
+        for path in [path.with_extension("new"), path] {
+            match std::fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(self.file("removing", &path)(e));
+                }
+                _ => {}
+            }
         }
+        // Refused while there is another dump in it.
+        _ = std::fs::remove_dir(&self.directory);
+        Ok(())
     }
 
     fn file(&self, doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> CarryError + use<> {

@@ -78,6 +78,10 @@ impl Provider for Existing {
         "existing"
     }
 
+    fn is_ours(&self) -> bool {
+        false
+    }
+
     fn programs(&self) -> &Programs {
         &self.programs
     }

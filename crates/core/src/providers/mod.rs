@@ -136,6 +136,10 @@ pub struct Headroom {
 pub trait Provider: Debug + Send + Sync {
     /// `local` or `existing`, as in the configuration.
     fn kind(&self) -> &'static str;
+    /// Whether green was made by us, so that it is removed when it is taken back, also when it does not answer.
+    fn is_ours(&self) -> bool {
+        true
+    }
     /// The programs of green's version, for `pg_dump`.
     fn programs(&self) -> &Programs;
     /// How the tool reaches green.

@@ -13,7 +13,7 @@ use pgteal_postgres::{
     slot, state, wal,
 };
 
-use crate::cluster::{ROLE, cluster, pairs, state as sqlstate};
+use crate::cluster::{ROLE, cluster, majors, pairs, state as sqlstate};
 use crate::fence::install;
 
 const ID: &str = "stream23";
@@ -89,7 +89,18 @@ async fn there_and_back(old: u32, newer: u32) {
     a.batch("writing", "INSERT INTO app.f VALUES ('a'), ('b'); DELETE FROM app.f WHERE v = 'a'; UPDATE app.t SET v = 'y' WHERE id = 1")
         .await
         .unwrap();
+    // Somebody else's replication into the publisher writes under an origin of its own.
+    for step in [
+        format!("SELECT pg_replication_origin_create('cdc_{old}')"),
+        format!("SELECT pg_replication_origin_session_setup('cdc_{old}')"),
+        "INSERT INTO app.f VALUES ('by origin')".to_owned(),
+        "SELECT pg_replication_origin_session_reset()".to_owned(),
+        format!("SELECT pg_replication_origin_drop('cdc_{old}')"),
+    ] {
+        a.batch("writing under an origin", &step).await.unwrap();
+    }
     wait_marker(&a, &b).await;
+    assert_eq!(count(&b, "app.f WHERE v = 'by origin'").await, "1", "{old}->{newer}");
     for table in ["t", "f"] {
         let name = pgteal_postgres::catalog::TableName::new("app", table);
         let (left, right) =
@@ -182,6 +193,12 @@ async fn a_subscription_is_dropped_although_its_publisher_is_gone() {
     let new =
         NewSubscription { deployment: ID, ..new(&name, &slot_name, a_server.conninfo(), "orphan", true) };
     subscription::create(&b, &new).await.unwrap();
+    // A slot goes although the subscription that reads it is still there and comes back again and again.
+    subscription::enable(&b, &name).await.unwrap();
+    wait_ready(&b, &name).await;
+    slot::drop(&a, &slot_name, BOUND).await.unwrap();
+    assert!(slot::find(&a, &slot_name).await.unwrap().is_none());
+    subscription::disable(&b, &name).await.unwrap();
     // The publisher cannot be reached any more.
     let sql = format!(
         "ALTER SUBSCRIPTION {} CONNECTION 'host=127.0.0.1 port=1 dbname=x connect_timeout=2'",
@@ -226,5 +243,24 @@ async fn what_is_not_ours_is_neither_adopted_nor_dropped() {
     assert!(slot::of_deployment(&other, "other234").await.unwrap().len() == 1);
     for name in ["pgteal_other234_fwd_9", "pgteal_weird"] {
         slot::drop(&other, name, BOUND).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_of_table_copies_are_known_without_asking_the_subscriber() {
+    const ID: &str = "copies23";
+    let (_, s) = cluster(*majors().last().unwrap()).database("copies").await;
+    assert!(slot::of_table_copies(&s).await.unwrap().is_empty(), "nothing of ours is there");
+    schema::ensure(&s, ID).await.unwrap();
+    let names = ["pg_16433_sync_16394_7654321012345678901", "pg_16433_sync_16394_7654321012345678902"];
+    for name in names {
+        slot::create_logical(&s, name, "pgoutput").await.unwrap();
+    }
+    assert!(slot::of_table_copies(&s).await.unwrap().is_empty(), "nobody was remembered");
+    slot::remember_subscriber(&s, 7_654_321_012_345_678_901, 1, ID).await.unwrap();
+    let found: Vec<_> = slot::of_table_copies(&s).await.unwrap().into_iter().map(|slot| slot.name).collect();
+    assert_eq!(found, names[..1]);
+    for name in names {
+        slot::drop(&s, name, BOUND).await.unwrap();
     }
 }

@@ -1,5 +1,5 @@
 //! Looks whether the side that is to stay is the one that serves: not fenced, and every router points to it, while the
-//! other side is fenced.
+//! other side is fenced. One that was given up cannot be asked.
 
 use async_trait::async_trait;
 use pgteal_saga::{Cx, Observation, Step, StepError, StepKind};
@@ -27,7 +27,7 @@ impl Step<World> for CheckActive {
         StepKind::Transient
     }
 
-    async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
+    async fn observe(&self, world: &World, cx: &Cx) -> Result<Observation, StepError> {
         let (active, other) = (self.0, self.0.other());
         let refuse = |what: String| Err(StepError::refused(active.as_str(), what).with_code(code::GUARDRAIL));
         if let Some(state) = world.routers(|router| router.state()).await?.iter().find(|s| s.route != active)
@@ -37,7 +37,9 @@ impl Step<World> for CheckActive {
         if !is_lowered(world, active).await? {
             return refuse("it is fenced".to_owned());
         }
-        if !is_fenced(world, other).await? {
+        if world.is_lost(other) {
+            cx.note("given_up", other);
+        } else if !is_fenced(world, other).await? {
             return refuse(format!("{other} is not fenced, so both sides take writes"));
         }
         Ok(Observation::Done)

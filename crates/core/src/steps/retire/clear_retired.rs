@@ -1,12 +1,13 @@
 //! Removes the fence and our schema from the side that clients left. It stays read-only by default, so that a forgotten
 //! client cannot write to it unnoticed: handing it back is one `ALTER DATABASE .. RESET default_transaction_read_only`.
+//! What was given up is left as it is.
 
 use async_trait::async_trait;
 use pgteal_postgres::quote::ident;
 use pgteal_postgres::{Error, Purpose, schema};
 use pgteal_saga::{Cx, Observation, Step, StepError, StepKind};
 
-use super::clear_active::is_clear;
+use super::clear_active::{forget_all, is_clear};
 use crate::deployment::Side;
 use crate::failure;
 use crate::steps::upgrade::arm_blue;
@@ -30,7 +31,11 @@ impl Step<World> for ClearRetired {
         StepKind::ForwardOnly
     }
 
-    async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
+    async fn observe(&self, world: &World, cx: &Cx) -> Result<Observation, StepError> {
+        if world.is_lost(self.0) {
+            cx.note("given_up", self.0);
+            return Ok(Observation::Done);
+        }
         is_clear(world, self.0).await
     }
 
@@ -57,7 +62,7 @@ impl Step<World> for ClearRetired {
             work.await.map_err(|error: Error| failure::server(&error))?;
         }
         remove(world, self.0).await?;
-        arm_blue::drop_schema(world, self.0).await
+        forget_all(world, self.0).await
     }
 }
 

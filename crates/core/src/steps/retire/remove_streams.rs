@@ -35,7 +35,9 @@ impl Step<World> for RemoveStreams {
     }
 
     async fn apply(&self, world: &World, _cx: &Cx) -> Result<(), StepError> {
-        stream::remove(world, Stream::Forward).await?;
-        stream::remove(world, Stream::Reverse).await
+        // The one of the two may be the one whose slots fill the disk of the side that serves: neither waits for the other.
+        let forward = stream::remove(world, Stream::Forward).await;
+        stream::remove(world, Stream::Reverse).await?;
+        forward
     }
 }

@@ -1,4 +1,4 @@
-//! Puts back, on both sides, the replica identities and trigger states that were changed for the streams.
+//! Puts back, on both sides, the replica identities that were given to tables for the streams.
 
 use async_trait::async_trait;
 use pgteal_saga::{Cx, Observation, Step, StepError, StepKind};
@@ -26,13 +26,13 @@ impl Step<World> for RestoreTables {
     }
 
     async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
-        let restored = set_identities::are_put_back(world).await?;
+        let restored = set_identities::are_put_back(world, Side::Green).await?
+            && set_identities::are_put_back(world, Side::Blue).await?;
         Ok(if restored { Observation::Done } else { Observation::NotDone })
     }
 
     async fn apply(&self, world: &World, _cx: &Cx) -> Result<(), StepError> {
         set_identities::put_back(world, Side::Green).await?;
-        set_identities::put_back(world, Side::Blue).await?;
-        set_identities::forget(world).await
+        set_identities::put_back(world, Side::Blue).await
     }
 }

@@ -40,7 +40,11 @@ impl Step<World> for EndOldSessions {
         StepKind::ForwardOnly
     }
 
-    async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
+    async fn observe(&self, world: &World, cx: &Cx) -> Result<Observation, StepError> {
+        if world.is_lost(self.0.from) {
+            cx.note("given_up", self.0.from);
+            return Ok(Observation::Done);
+        }
         let none = world
             .all(self.0.from, |session, _| async move {
                 Ok(activity::clients_before_fence(&session, world.role(self.0.from)).await?.is_empty())

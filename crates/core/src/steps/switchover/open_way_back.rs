@@ -1,5 +1,5 @@
 //! Enables the opposite stream: from here on every write on the new side reaches the old one, and going back loses
-//! nothing.
+//! nothing. To a side that was given up there is no way back.
 
 use std::time::Duration;
 
@@ -34,7 +34,11 @@ impl Step<World> for OpenWayBack {
         StepKind::ForwardOnly
     }
 
-    async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
+    async fn observe(&self, world: &World, cx: &Cx) -> Result<Observation, StepError> {
+        if world.is_lost(self.0.from) {
+            cx.note("given_up", self.0.from);
+            return Ok(Observation::Done);
+        }
         let running = stream::is_running(world, self.0.opposite()).await?;
         Ok(if running { Observation::Done } else { Observation::NotDone })
     }

@@ -6,8 +6,9 @@ use pgteal_saga::{Cx, Observation, Step, StepError, StepKind};
 
 use super::carry_schema::teller;
 use crate::carry::{CarryError, matviews, statistics};
-use crate::deployment::Side;
+use crate::deployment::{Side, Stream};
 use crate::failure;
+use crate::steps::stream;
 use crate::world::World;
 
 /// See the module.
@@ -41,7 +42,8 @@ impl Step<World> for Analyze {
             }
             Ok(true)
         };
-        let done = look.await.map_err(|error: CarryError| failure::carry(&error))?;
+        let look = async { look.await.map_err(|error: CarryError| failure::carry(&error)) };
+        let done = stream::under_fuse(world, Stream::Forward, look).await?;
         Ok(if done { Observation::Done } else { Observation::NotDone })
     }
 
@@ -58,6 +60,7 @@ impl Step<World> for Analyze {
             }
             Ok(())
         };
-        work.await.map_err(|error: CarryError| failure::carry(&error))
+        let work = async { work.await.map_err(|error: CarryError| failure::carry(&error)) };
+        stream::under_fuse(world, Stream::Forward, work).await
     }
 }

@@ -7,7 +7,9 @@ use pgteal_saga::{Cx, Observation, Step, StepError, StepKind};
 use super::carry_schema::{has_reached, teller};
 use crate::carry::CarryError;
 use crate::carry::indexes::{self, Site, Stage};
+use crate::deployment::Stream;
 use crate::failure;
+use crate::steps::stream;
 use crate::world::World;
 
 /// See the module.
@@ -29,7 +31,8 @@ impl Step<World> for BuildIndexes {
     }
 
     async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
-        Ok(if has_reached(world, Stage::All).await? { Observation::Done } else { Observation::NotDone })
+        let done = stream::under_fuse(world, Stream::Forward, has_reached(world, Stage::All)).await?;
+        Ok(if done { Observation::Done } else { Observation::NotDone })
     }
 
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
@@ -41,6 +44,7 @@ impl Step<World> for BuildIndexes {
             }
             Ok(())
         };
-        work.await.map_err(|error: CarryError| failure::carry(&error))
+        let work = async { work.await.map_err(|error: CarryError| failure::carry(&error)) };
+        stream::under_fuse(world, Stream::Forward, work).await
     }
 }

@@ -78,9 +78,14 @@ impl Step<World> for CarrySchema {
 
     async fn undo(&self, world: &World, _cx: &Cx) -> Result<(), StepError> {
         let work = async {
-            let created = databases::created(&own_home(world).await?).await?;
+            // The dumps are here, whatever became of green.
+            let there = !world.is_lost(Side::Green);
+            let created = match there {
+                true => databases::created(&own_home(world).await?).await?,
+                false => Vec::new(),
+            };
             for database in &world.databases {
-                if !created.contains(&database.name) {
+                if there && !created.contains(&database.name) {
                     let purpose = pgteal_postgres::Purpose::long("carry");
                     schema::undo(&mut world.green.server.connect(&database.name, purpose).await?).await?;
                 }

@@ -35,7 +35,8 @@ impl Step<World> for CatchUp {
 
     async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
         let bound = world.settings.trial_bound;
-        let lag = trial::round_trip(world, Direction::SWITCH, bound).await?;
+        let trial = trial::round_trip(world, Direction::SWITCH, bound);
+        let lag = stream::under_fuse(world, Stream::Forward, trial).await?;
         Ok(if lag.is_some() { Observation::Done } else { Observation::NotDone })
     }
 
@@ -47,7 +48,8 @@ impl Step<World> for CatchUp {
             }
             stream::fuse(world, Stream::Forward).await?;
             let lag_bytes = stream::retained_bytes(world, Stream::Forward).await?;
-            match trial::round_trip(world, Direction::SWITCH, world.settings.trial_bound).await? {
+            let trial = trial::round_trip(world, Direction::SWITCH, world.settings.trial_bound);
+            match stream::under_fuse(world, Stream::Forward, trial).await? {
                 Some(took) => {
                     streak += 1;
                     cx.note("marker_ms", took.as_secs_f64() * 1000.0);

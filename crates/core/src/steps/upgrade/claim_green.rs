@@ -13,7 +13,7 @@ use crate::world::World;
 pub struct ClaimGreen;
 
 /// Every cluster has it from the beginning.
-pub(super) const HOME: &str = "postgres";
+pub(crate) const HOME: &str = "postgres";
 
 /// The warm session to the database of green that exists before any is carried.
 pub(crate) async fn home(world: &World) -> Result<Session, Error> {

@@ -5,7 +5,7 @@ use pgteal_saga::{Cx, Observation, Step, StepError};
 
 use crate::deployment::Side;
 use crate::steps::is_fenced;
-use crate::steps::upgrade::arm_blue;
+use crate::steps::upgrade::{arm_blue, set_identities};
 use crate::world::World;
 
 /// See the module.
@@ -32,6 +32,8 @@ impl Step<World> for FenceGreen {
 
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
         arm_blue::install(world, Side::Green, cx).await?;
+        // There is a place on green to remember things now.
+        set_identities::tell_green(world, cx).await?;
         let (fence, epoch) = (world.fence(Side::Green), cx.epoch().0.cast_signed());
         world
             .each(Side::Green, |session, _| {

@@ -44,8 +44,8 @@ impl Standing {
         self.tables.iter().filter(|(_, table)| table.state == SyncState::Ready).count()
     }
 
-    /// Grows with any progress, so that a standstill can be told from slowness.
-    fn mark(&self) -> (i64, usize, usize) {
+    /// Changes with any progress, so that a standstill can be told from slowness.
+    fn mark(&self) -> Mark {
         let copied = self.tables.iter().map(|(_, t)| t.copied_bytes.unwrap_or(0).max(t.table_bytes)).sum();
         let past = |state: SyncState| self.tables.iter().filter(|(_, t)| t.state >= state).count();
         (copied, past(SyncState::Copied), self.done())
@@ -57,6 +57,32 @@ impl Standing {
             .first()
             .map_or(String::new(), |(db, t)| format!(", first {db}.{} ({:?})", t.table, t.state));
         format!("{} of {} tables, {} failures{first}", self.done(), self.tables.len(), self.errors)
+    }
+}
+
+/// Bytes copied, tables copied, tables in step.
+type Mark = (i64, usize, usize);
+
+/// The last movement that was seen.
+struct Advance {
+    mark: Mark,
+    at: Instant,
+}
+
+impl Default for Advance {
+    fn default() -> Self {
+        Self { mark: Mark::default(), at: Instant::now() }
+    }
+}
+
+impl Advance {
+    /// Since when `mark` stands. Any change is movement, one downwards too: where a table ends whose rows take less room
+    /// than their text, the bytes fall.
+    fn still_since(&mut self, mark: Mark) -> Instant {
+        if mark != self.mark {
+            (self.mark, self.at) = (mark, Instant::now());
+        }
+        self.at
     }
 }
 
@@ -89,22 +115,20 @@ impl Step<World> for InitialSync {
     }
 
     async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
-        let ready = world
-            .all(Side::Green, |session, database| async move {
-                let name = world.stream(Stream::Forward, database);
-                Ok(copy::unapplied(&session, &name).await?.is_empty())
-            })
-            .await?;
+        let look = world.all(Side::Green, |session, database| async move {
+            let name = world.stream(Stream::Forward, database);
+            Ok(copy::unapplied(&session, &name).await?.is_empty())
+        });
+        let ready = stream::under_fuse(world, Stream::Forward, look).await?;
         Ok(if ready { Observation::Done } else { Observation::NotDone })
     }
 
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
         let sizes = sizes(world).await?;
         let total: u64 = sizes.values().sum();
-        let mut moved = Instant::now();
-        let mut mark = (0, 0, 0);
+        let mut advance = Advance::default();
         loop {
-            let standing = Standing::look(world).await?;
+            let standing = stream::under_fuse(world, Stream::Forward, Standing::look(world)).await?;
             if standing.done() == standing.tables.len() && self.observe(world, cx).await? == Observation::Done
             {
                 cx.note("tables", standing.tables.len());
@@ -116,11 +140,8 @@ impl Step<World> for InitialSync {
             }
             stream::fuse(world, Stream::Forward).await?;
             tell(cx, &standing, &sizes, total);
-            if standing.mark() > mark {
-                (mark, moved) = (standing.mark(), Instant::now());
-            }
             let bound = world.settings.stall_bound;
-            if moved.elapsed() > bound {
+            if advance.still_since(standing.mark()).elapsed() > bound {
                 let what = format!("no table has come further for {} s", bound.as_secs());
                 return Err(StepError::unknown("the initial sync", what)
                     .with_status(standing.status())
@@ -151,4 +172,27 @@ fn tell(cx: &Cx, standing: &Standing, sizes: &std::collections::BTreeMap<(String
         }
     }
     cx.report(None, standing.status(), Some(sum), Some(total), "bytes");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn any_change_of_the_standing_is_movement() {
+        let mut advance = Advance::default();
+        for (mark, moved) in [
+            ((0, 0, 0), false),
+            ((9_000, 0, 0), true),
+            ((9_000, 0, 0), false),
+            // A table of compressible rows is done: less on the disk than was sent.
+            ((1_000, 1, 0), true),
+            ((2_000, 1, 0), true),
+            ((2_000, 1, 1), true),
+            ((2_000, 1, 1), false),
+        ] {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert_eq!(advance.still_since(mark) == Instant::now(), moved, "{mark:?}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ pub mod catch_up;
 pub mod claim_green;
 pub mod fence_green;
 pub mod initial_sync;
+pub mod on_green;
 pub mod preflight;
 pub mod provision_green;
 pub mod publish;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pgteal_saga::{Cx, Observation, Step, StepError};
 
+use crate::deployment::Side;
 use crate::failure;
 use crate::providers::{GreenState, Headroom};
 use crate::world::World;
@@ -15,6 +16,11 @@ const BOUND: Duration = Duration::from_secs(60);
 /// See the module.
 #[derive(Debug)]
 pub struct ProvisionGreen;
+
+/// Whether green was given up and nothing of it can be removed: of a green that we made ourselves the files still can.
+fn is_out_of_hand(world: &World) -> bool {
+    world.is_lost(Side::Green) && !world.provider.is_ours()
+}
 
 #[async_trait]
 impl Step<World> for ProvisionGreen {
@@ -27,6 +33,9 @@ impl Step<World> for ProvisionGreen {
     }
 
     async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
+        if is_out_of_hand(world) {
+            return Ok(Observation::NotDone);
+        }
         match world.provider.observe().await.map_err(|error| failure::provider(&error))? {
             GreenState::Running => Ok(Observation::Done),
             GreenState::Foreign(what) => Ok(Observation::Foreign(what)),
@@ -49,6 +58,9 @@ impl Step<World> for ProvisionGreen {
     }
 
     async fn undo(&self, world: &World, _cx: &Cx) -> Result<(), StepError> {
+        if is_out_of_hand(world) {
+            return Ok(());
+        }
         world.green.server.cool().await;
         let work = async {
             world.provider.stop(BOUND).await?;

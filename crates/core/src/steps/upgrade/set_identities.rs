@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::deployment::Side;
 use crate::world::World;
 
-/// Under this key blue remembers what was declared before.
+/// Under this key a side remembers what was declared before.
 const KEY: &str = "identities";
 /// How long a busy table is tried again; each try waits 100 ms at most for its lock.
 const LOCK_BOUND: Duration = Duration::from_secs(60);
@@ -69,42 +69,52 @@ async fn declare(session: &Session, table: &TableName, identity: &ReplicaIdentit
     }
 }
 
-/// Puts back, on `side`, what was declared before; what is remembered is on blue.
-pub(crate) async fn put_back(world: &World, side: Side) -> Result<(), StepError> {
+/// Tells green what it will have to put back: each side must be able to without the other.
+pub(crate) async fn tell_green(world: &World, cx: &Cx) -> Result<(), StepError> {
+    let epoch = cx.epoch().0.cast_signed();
     world
         .each(Side::Blue, |blue, database| async move {
-            if schema::owner(&blue).await?.is_none() {
+            let Some(memory) = recall(&blue).await? else { return Ok(()) };
+            remember(&world.session(Side::Green, database).await?, &memory, world, epoch).await
+        })
+        .await
+        .map(drop)
+}
+
+async fn remember(session: &Session, memory: &Memory, world: &World, epoch: i64) -> Result<(), Error> {
+    let value = serde_json::to_value(memory).unwrap_or_default();
+    state::put(session, KEY, &value, epoch, world.deployment.as_str()).await
+}
+
+/// Puts back on a side what was declared before, and forgets it. A side that was given up is left as it is.
+pub(crate) async fn put_back(world: &World, side: Side) -> Result<(), StepError> {
+    if world.is_lost(side) {
+        return Ok(());
+    }
+    world
+        .each(side, |warm, database| async move {
+            if schema::owner(&warm).await?.is_none() {
                 return Ok(());
             }
-            let Some(memory) = recall(&blue).await? else { return Ok(()) };
+            let Some(memory) = recall(&warm).await? else { return Ok(()) };
             let purpose = Purpose::control("identities");
             let session = world.cluster(side).server.connect(&database.name, purpose).await?;
             for changed in memory.values() {
                 declare(&session, &changed.table, &changed.former).await?;
             }
-            Ok(())
+            state::remove(&warm, KEY).await
         })
         .await
         .map(drop)
 }
 
-/// Forgets what was declared before.
-pub(crate) async fn forget(world: &World) -> Result<(), StepError> {
+/// Whether nothing is left to put back on a side.
+pub(crate) async fn are_put_back(world: &World, side: Side) -> Result<bool, StepError> {
+    if world.is_lost(side) {
+        return Ok(true);
+    }
     world
-        .each(Side::Blue, |session, _| async move {
-            if schema::owner(&session).await?.is_some() {
-                state::remove(&session, KEY).await?;
-            }
-            Ok(())
-        })
-        .await
-        .map(drop)
-}
-
-/// Whether nothing is left to put back.
-pub(crate) async fn are_put_back(world: &World) -> Result<bool, StepError> {
-    world
-        .all(Side::Blue, |session, _| async move {
+        .all(side, |session, _| async move {
             Ok(schema::owner(&session).await?.is_none() || recall(&session).await?.is_none())
         })
         .await
@@ -146,8 +156,7 @@ impl Step<World> for SetIdentities {
                     // What was there first counts, whatever an interrupted try did since.
                     memory.entry(table.table.quoted()).or_insert(changed);
                 }
-                let value = serde_json::to_value(&memory).unwrap_or_default();
-                state::put(&session, KEY, &value, epoch, world.deployment.as_str()).await?;
+                remember(&session, &memory, world, epoch).await?;
                 for table in &todo {
                     declare(&session, &table.table, &choose(table)).await?;
                 }
@@ -161,7 +170,6 @@ impl Step<World> for SetIdentities {
     }
 
     async fn undo(&self, world: &World, _cx: &Cx) -> Result<(), StepError> {
-        put_back(world, Side::Blue).await?;
-        forget(world).await
+        put_back(world, Side::Blue).await
     }
 }

@@ -23,6 +23,9 @@ impl Step<World> for Subscribe {
     }
 
     async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
+        if world.is_lost(Side::Green) {
+            return Ok(Observation::NotDone);
+        }
         let enabled = world
             .all(Side::Green, |session, database| async move {
                 let found = subscription::find(&session, &world.stream(Stream::Forward, database)).await?;
@@ -32,7 +35,8 @@ impl Step<World> for Subscribe {
         Ok(if enabled { Observation::Done } else { Observation::NotDone })
     }
 
-    async fn apply(&self, world: &World, _cx: &Cx) -> Result<(), StepError> {
+    async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
+        stream::remember_subscriber(world, Stream::Forward, cx).await?;
         stream::subscribe(world, Stream::Forward, true).await?;
         world
             .each(Side::Green, |session, database| async move {
@@ -42,6 +46,8 @@ impl Step<World> for Subscribe {
             .map(drop)
     }
 
+    // Blue's slots go here already when green does not answer, not only with `publish`: until then they would fill blue's
+    // disk, and nobody knows when green will be back.
     async fn undo(&self, world: &World, _cx: &Cx) -> Result<(), StepError> {
         stream::unsubscribe(world, Stream::Forward).await
     }

@@ -8,9 +8,10 @@ use serde_json::json;
 use super::carry_schema::teller;
 use super::claim_green::home;
 use crate::compare;
-use crate::deployment::{Direction, Side};
+use crate::deployment::{Direction, Side, Stream};
 use crate::drift;
 use crate::failure::{self, code};
+use crate::steps::stream;
 use crate::world::World;
 
 /// Under this key green remembers its last verification.
@@ -36,13 +37,16 @@ impl Step<World> for Verify {
 
     async fn observe(&self, world: &World, cx: &Cx) -> Result<Observation, StepError> {
         let look = async { state::get(&home(world).await?, KEY).await };
-        let found = look.await.map_err(|error| failure::server(&error))?;
+        let look = async { look.await.map_err(|error| failure::server(&error)) };
+        let found = stream::under_fuse(world, Stream::Forward, look).await?;
         let fresh = found.is_some_and(|entry| entry.epoch == cx.epoch().0.cast_signed());
         Ok(if fresh { Observation::Done } else { Observation::NotDone })
     }
 
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
-        let report = compare::live(world, Direction::SWITCH, &teller(cx, "verifying")).await?;
+        let tell = teller(cx, "verifying");
+        let compared = compare::live(world, Direction::SWITCH, &tell);
+        let report = stream::under_fuse(world, Stream::Forward, compared).await?;
         cx.note("tables", report.tables.len());
         cx.note("rows", report.rows());
         cx.note("unsettled", report.unsettled().count());
