@@ -2,6 +2,7 @@
 
 use pgteal_core::retire;
 
+use super::lost::Lost;
 use super::{Context, ended};
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -15,10 +16,13 @@ pub struct Args {
     /// Do it without asking.
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    lost: Lost,
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let mut desk = Desk::to_drive(context.config()?).await?;
+    desk.give_up(args.lost.side, "pgteal finish")?;
     check(&desk)?;
     let active = desk.standing.active;
     let question = format!(
@@ -29,7 +33,10 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> 
         return Ok(Exit::Resting);
     }
     let journey = begin(context, &desk).await?;
-    let asked = format!("{active} serves alone; nothing of pgteal is left on either side");
+    let asked = match args.lost.side {
+        None => format!("{active} serves alone; nothing of pgteal is left on either side"),
+        Some(_) => format!("{active} serves alone; nothing of pgteal is left on it{}", args.lost.told()),
+    };
     ended::answer(context, &mut desk, &journey, &asked).await
 }
 

@@ -1,5 +1,6 @@
 //! `pgteal resume`: goes on with a run that was stopped, killed or is stuck.
 
+use super::lost::Lost;
 use super::{Context, ended};
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -8,10 +9,14 @@ use crate::run::{Desk, Way};
 /// Options of `resume`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  pgteal resume")]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    lost: Lost,
+}
 
-pub(super) async fn run(_args: Args, context: &Context) -> Result<Exit, Failure> {
+pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let mut desk = Desk::to_drive(context.config()?).await?;
+    desk.give_up(args.lost.side, "pgteal resume")?;
     let Some(entry) = desk.standing.open.clone() else {
         return Err(desk.not_now("pgteal resume", "no run is open".into()));
     };

@@ -4,18 +4,20 @@
 use std::time::Duration;
 
 use pgteal_core::deployment::Side;
-use pgteal_core::postgres::{self, Purpose, Server, Session, copy, slot, subscription, wal};
+use pgteal_core::postgres::slot::{self, Slot};
+use pgteal_core::postgres::{self, Purpose, Server, Session, copy, names, subscription, wal};
 use pgteal_core::router::RouterState;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Context;
+use crate::config::{self, Loaded};
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::render::table::table;
 use crate::run::{Desk, Stage, Standing, place};
 use crate::ui::Style;
-use crate::units;
+use crate::{sides, units};
 
 /// Between two looks of `--watch`.
 const EVERY: Duration = Duration::from_secs(1);
@@ -78,7 +80,13 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> 
             None => {
                 let standing = Standing::after(&[]);
                 context.ui.line("there is no deployment yet\nnext: pgteal plan, then: pgteal up");
-                context.ui.object(&json!({ "standing": standing, "next": standing.next() }));
+                let mut object = json!({ "standing": standing, "next": standing.next() });
+                let strays = strays(context, &loaded).await?;
+                if !strays.is_empty() {
+                    show_strays(context, &strays);
+                    object["strays"] = json!(strays);
+                }
+                context.ui.object(&object);
             }
         }
         if !args.watch {
@@ -94,8 +102,10 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> 
 async fn look(context: &Context, desk: &Desk) -> Result<(), Failure> {
     let standing = &desk.standing;
     let mut seen = Seen::default();
-    let mut router = None;
-    if standing.stage != Stage::Nothing {
+    let (mut router, mut left) = (None, Vec::new());
+    if standing.stage == Stage::Nothing {
+        left = strays(context, &desk.loaded).await?;
+    } else {
         servers(context, desk, &mut seen).await?;
         router = Some(place::router(&desk.loaded, &context.env, "status")?.state().await);
     }
@@ -109,9 +119,13 @@ async fn look(context: &Context, desk: &Desk) -> Result<(), Failure> {
     };
     let horizon = horizon(standing, &seen);
     show(context, standing, &seen, router.as_ref(), horizon.as_ref());
+    if !left.is_empty() {
+        show_strays(context, &left);
+    }
     context.ui.object(&json!({
         "standing": standing,
         "streams": seen.streams,
+        "strays": left,
         "syncing": seen.syncing,
         "router": router,
         "silent": seen.silent,
@@ -123,18 +137,22 @@ async fn look(context: &Context, desk: &Desk) -> Result<(), Failure> {
 
 async fn servers(context: &Context, desk: &Desk, seen: &mut Seen) -> Result<(), Failure> {
     let (Some(id), env) = (&desk.standing.deployment, &context.env) else { return Ok(()) };
-    let provider = place::provider(&desk.loaded, env, id.clone()).await?;
+    let provider = place::provider_to_look(&desk.loaded, env, id.clone()).await?;
     let green = Server::new("green", provider.conninfo().clone()).map_err(postgres::Error::from)?;
     let databases = desk.databases("pgteal status").await.map(|(_, databases)| databases).unwrap_or_default();
     for (side, server) in [(Side::Blue, place::blue(&desk.loaded, env)?), (Side::Green, green)] {
         let home = server.conninfo().database().to_owned();
         let result = async {
             let session = open(&server, &home).await?;
-            slots(&session, side, id.as_str(), seen).await?;
+            let ours = slot::of_deployment(&session, id.as_str()).await?;
+            seen.streams.extend(streams(&session, side, ours).await?);
             for database in &databases {
                 // A database that is not there yet has no subscription.
                 if let Ok(session) = open(&server, &database.name).await {
                     subscriptions(&session, id.as_str(), seen).await?;
+                    // Each stands still while its table is copied, and keeps WAL from then on.
+                    let copies = slot::of_table_copies(&session).await?;
+                    seen.streams.extend(streams(&session, side, copies).await?);
                 }
             }
             Ok::<_, postgres::Error>(())
@@ -150,13 +168,12 @@ async fn open(server: &Server, database: &str) -> Result<Session, postgres::Erro
     server.connect(database, Purpose::probe("status").within(LOOK_BOUND)).await
 }
 
-async fn slots(session: &Session, side: Side, id: &str, seen: &mut Seen) -> Result<(), postgres::Error> {
-    let ours = slot::of_deployment(session, id).await?;
-    if ours.is_empty() {
-        return Ok(());
+async fn streams(session: &Session, side: Side, slots: Vec<Slot>) -> Result<Vec<Stream>, postgres::Error> {
+    if slots.is_empty() {
+        return Ok(Vec::new());
     }
     let end = wal::insert_lsn(session).await?;
-    seen.streams.extend(ours.into_iter().map(|slot| Stream {
+    let stream = |slot: Slot| Stream {
         side,
         lag_bytes: slot.confirmed_flush_lsn.map(|confirmed| end.bytes_since(confirmed)),
         active: slot.active_pid.is_some(),
@@ -164,8 +181,33 @@ async fn slots(session: &Session, side: Side, id: &str, seen: &mut Seen) -> Resu
         database: slot.database,
         retained_bytes: slot.retained_bytes,
         wal_status: slot.wal_status,
-    }));
-    Ok(())
+    };
+    Ok(slots.into_iter().map(stream).collect())
+}
+
+/// Slots that follow our names although the journal knows no deployment: it is lost, another directory has it, or a side
+/// was given up. They keep WAL until somebody drops them (I7). Who does not answer has none to tell of.
+async fn strays(context: &Context, loaded: &Loaded) -> Result<Vec<Stream>, Failure> {
+    let mut servers = vec![(Side::Blue, place::blue(loaded, &context.env)?)];
+    if loaded.config.green.provider == config::Provider::Existing {
+        let green = sides::existing_green(loaded, &context.env)?;
+        servers.push((Side::Green, Server::new("green", green).map_err(postgres::Error::from)?));
+    }
+    let mut found = Vec::new();
+    for (side, server) in servers {
+        let home = server.conninfo().database().to_owned();
+        let look = async {
+            let session = open(&server, &home).await?;
+            let mut ours = slot::list(&session).await?;
+            ours.retain(|slot| names::parse_stream(&slot.name).is_some());
+            streams(&session, side, ours).await
+        };
+        match look.await {
+            Ok(streams) => found.extend(streams),
+            Err(error) => tracing::debug!(%error, "looking for slots of no known deployment"),
+        }
+    }
+    Ok(found)
 }
 
 async fn subscriptions(session: &Session, id: &str, seen: &mut Seen) -> Result<(), postgres::Error> {
@@ -205,6 +247,36 @@ fn horizon(standing: &Standing, seen: &Seen) -> Option<Horizon> {
         }
     };
     Some(Horizon { lossless, why })
+}
+
+fn slot_table(streams: &[Stream]) -> String {
+    let rows = streams.iter().map(|stream| {
+        vec![
+            stream.slot.clone(),
+            stream.side.to_string(),
+            stream.database.clone().unwrap_or_default(),
+            if stream.active { "read" } else { "not read" }.into(),
+            stream.lag_bytes.map_or_else(|| "-".into(), units::bytes),
+            units::bytes(u64::try_from(stream.retained_bytes).unwrap_or(0)),
+            stream.wal_status.clone().unwrap_or_default(),
+        ]
+    });
+    table(&["slot", "on", "database", "", "lag", "retained", "wal"], &[4, 5], rows)
+}
+
+fn show_strays(context: &Context, strays: &[Stream]) {
+    let ui = &context.ui;
+    ui.line(format!(
+        "\n{} slots of pgteal that no run of this journal made keep WAL:\n{}",
+        ui.paint(Style::Warn, "left behind:"),
+        slot_table(strays)
+    ));
+    for stray in strays {
+        ui.line(format!(
+            "if no other deployment needs it, on {}: SELECT pg_drop_replication_slot('{}')",
+            stray.side, stray.slot
+        ));
+    }
 }
 
 fn show(
@@ -251,19 +323,7 @@ fn show(
         ui.line(format!("\n{}", table(&["database", "table", "state", "copied", "of"], &[3, 4], rows)));
     }
     if !seen.streams.is_empty() {
-        let rows = seen.streams.iter().map(|stream| {
-            vec![
-                stream.slot.clone(),
-                stream.side.to_string(),
-                stream.database.clone().unwrap_or_default(),
-                if stream.active { "read" } else { "not read" }.into(),
-                stream.lag_bytes.map_or_else(|| "-".into(), units::bytes),
-                units::bytes(u64::try_from(stream.retained_bytes).unwrap_or(0)),
-                stream.wal_status.clone().unwrap_or_default(),
-            ]
-        });
-        let head = ["slot", "on", "database", "", "lag", "retained", "wal"];
-        ui.line(format!("\n{}", table(&head, &[4, 5], rows)));
+        ui.line(format!("\n{}", slot_table(&seen.streams)));
     }
     if let Some(router) = router {
         let held = router.held_by.map(|epoch| format!(", held by epoch {epoch}")).unwrap_or_default();

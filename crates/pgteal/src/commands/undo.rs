@@ -1,5 +1,6 @@
 //! `pgteal undo`: takes the last run back, before its point of no return.
 
+use super::lost::Lost;
 use super::{Context, ended};
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -10,15 +11,22 @@ use crate::run::{Desk, Entry, Stage, Way};
 #[command(after_help = "Example:\n  pgteal undo\n\n\
     Undoes the run that is not over, or an `up` after which nobody was moved. After a switchover the way back is\n\
     `pgteal back`.")]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    lost: Lost,
+}
 
-pub(super) async fn run(_args: Args, context: &Context) -> Result<Exit, Failure> {
+pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let mut desk = Desk::to_drive(context.config()?).await?;
+    desk.give_up(args.lost.side, "pgteal undo")?;
     let entry = target(&desk)?;
     let journey = desk.take_up(context, &entry, Way::Undo).await?;
     let asked = match entry.kind.as_str() {
+        "up" if args.lost.side.is_some() => format!("blue is as it was found and serves{}", args.lost.told()),
         "up" => "both clusters are as they were found; blue serves".to_owned(),
-        kind => format!("the run of {kind} was taken back; {} serves", desk.standing.active),
+        kind => {
+            format!("the run of {kind} was taken back; {} serves{}", desk.standing.active, args.lost.told())
+        }
     };
     ended::answer(context, &mut desk, &journey, &asked).await
 }

@@ -57,7 +57,7 @@ pub(crate) async fn compare(context: &Context, desk: &Desk) -> Result<Report, Fa
         _ => return Err(desk.not_now(COMMAND, "no side follows the other".into())),
     }
     let (id, databases) = desk.databases(COMMAND).await?;
-    let world = place::world(&desk.loaded, &context.env, &id, databases, "verify").await?;
+    let world = place::world(&desk.loaded, &context.env, &id, databases, "verify", false).await?;
     let active = desk.standing.active;
     let direction = Direction { from: active, to: active.other() };
     let terminal = context.ui.terminal();

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pgteal_core::deployment::{DatabaseKey, DeploymentId, Direction};
+use pgteal_core::deployment::{DatabaseKey, DeploymentId, Direction, Side};
 use pgteal_core::world::World;
 use pgteal_core::{retire, switchover, upgrade};
 use pgteal_saga::plan::Plan;
-use pgteal_saga::state::{State, fold};
+use pgteal_saga::state::{Phase, State, fold};
 use pgteal_saga::{Event, Journal, Registry, RunId};
 
 use super::journey::{self, Journey, Way};
@@ -31,6 +31,8 @@ pub struct Desk {
     pub entries: Vec<Entry>,
     /// Where the newest deployment stands.
     pub standing: Standing,
+    /// The side that the operator has given up for good.
+    lost: Option<Side>,
 }
 
 impl std::fmt::Debug for Desk {
@@ -71,7 +73,7 @@ impl Desk {
     async fn over(loaded: Loaded, journal: Arc<dyn Journal>) -> Result<Self, Failure> {
         let entries = history::read(&*journal).await?;
         let standing = Standing::after(&entries);
-        Ok(Self { loaded, journal, entries, standing })
+        Ok(Self { loaded, journal, entries, standing, lost: None })
     }
 
     /// Reads the journal again.
@@ -131,6 +133,31 @@ impl Desk {
         }
     }
 
+    /// Gives a side up that is lost for good: what is driven from here on leaves it as it is.
+    ///
+    /// # Errors
+    /// It is the side that serves.
+    pub fn give_up(&mut self, lost: Option<Side>, command: &'static str) -> Result<(), Failure> {
+        if lost == Some(self.standing.active) {
+            return Err(self.not_now(
+                command,
+                format!("{} serves; only the other can be given up", self.standing.active),
+            ));
+        }
+        self.lost = lost;
+        Ok(())
+    }
+
+    /// Refuses to go on without a side that the run still needs.
+    fn can_do_without(&self, state: &State, way: &Way) -> Result<(), Failure> {
+        let turns_back = matches!(way, Way::Undo) || matches!(state.phase(), Phase::Unwinding(_));
+        if self.lost.is_none() || turns_back || state.is_passed() || state.plan().kind() == "finish" {
+            return Ok(());
+        }
+        let why = format!("a run of {} needs both sides until clients have moved", state.plan().kind());
+        Err(self.not_now("pgteal resume", why))
+    }
+
     /// Creates a run and drives it.
     ///
     /// # Errors
@@ -159,6 +186,7 @@ impl Desk {
     /// What kept it from being driven.
     pub async fn take_up(&self, context: &Context, entry: &Entry, way: Way) -> Result<Journey, Failure> {
         let (state, _) = self.load(&entry.run).await?;
+        self.can_do_without(&state, &way)?;
         let registry = registry_of(state.plan())?;
         let databases = upgrade::databases_of(state.plan());
         self.go(context, registry, entry.run.clone(), databases, entry.deployment.clone(), way).await
@@ -173,7 +201,10 @@ impl Desk {
         deployment: DeploymentId,
         way: Way,
     ) -> Result<Journey, Failure> {
-        let world = place::world(&self.loaded, &context.env, &deployment, databases, run.as_str()).await?;
+        let lenient = matches!(way, Way::Undo) || self.lost.is_some();
+        let made =
+            place::world(&self.loaded, &context.env, &deployment, databases, run.as_str(), lenient).await?;
+        let world = made.without(self.lost);
         journey::drive(context, Arc::clone(&self.journal), registry, world, run, way).await
     }
 }

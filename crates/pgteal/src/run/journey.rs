@@ -81,7 +81,11 @@ pub async fn drive(
         argument: AbortAt::VARIABLE.into(),
         reason: error.to_string(),
     })?);
-    let lease = lease(&*journal, &world.deployment).await?;
+    let mut lease = lease(&*journal, &world.deployment).await?;
+    if let Some(side) = world.lost() {
+        // For the record.
+        lease.holder += &format!(", without {side}");
+    }
     let world = Arc::new(world);
     let mut setup = Setup::new(Arc::new(registry), Arc::clone(&journal), Arc::clone(&world));
     setup.hooks = hooks;

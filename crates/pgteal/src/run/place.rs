@@ -31,12 +31,38 @@ pub fn blue(loaded: &Loaded, env: &Env) -> Result<Server, Failure> {
 /// # Errors
 /// Settings that cannot work, or an existing green that cannot be asked for its version.
 pub async fn provider(loaded: &Loaded, env: &Env, id: DeploymentId) -> Result<Arc<dyn Provider>, Failure> {
+    make_provider(loaded, env, id, false).await
+}
+
+/// As [`provider`], for who only looks or takes back: an existing green may be silent then.
+///
+/// # Errors
+/// Settings that cannot work.
+pub async fn provider_to_look(
+    loaded: &Loaded,
+    env: &Env,
+    id: DeploymentId,
+) -> Result<Arc<dyn Provider>, Failure> {
+    make_provider(loaded, env, id, true).await
+}
+
+async fn make_provider(
+    loaded: &Loaded,
+    env: &Env,
+    id: DeploymentId,
+    may_be_silent: bool,
+) -> Result<Arc<dyn Provider>, Failure> {
     let green = &loaded.config.green;
     match green.provider {
         config::Provider::Existing => {
             let conninfo = sides::existing_green(loaded, env)?;
             let replication = sides::green_for_blue(loaded, env)?.unwrap_or_else(|| conninfo.clone());
-            let programs = programs(loaded, env, &conninfo).await?;
+            let programs = match programs(loaded, env, &conninfo).await {
+                Err(Failure::Server(error)) if may_be_silent && error.is_transient() => {
+                    any_programs(env, error)?
+                }
+                other => other?,
+            };
             Ok(Arc::new(Existing::new(conninfo, replication, id, programs)?))
         }
         config::Provider::Local => {
@@ -150,7 +176,15 @@ async fn programs(loaded: &Loaded, env: &Env, green: &ConnInfo) -> Result<Progra
     Ok(Programs::new(bindir, None)?)
 }
 
-/// The world of one run.
+/// Programs of whatever version, for who runs none of them.
+fn any_programs(env: &Env, silent: Box<postgres::Error>) -> Result<Programs, Failure> {
+    match servers::all(env).into_iter().next() {
+        Some(found) => Ok(Programs::client_only(found.bindir)?),
+        None => Err(Failure::Server(silent)),
+    }
+}
+
+/// The world of one run; `lenient` if it is only taken back, so that green may be silent.
 ///
 /// # Errors
 /// Settings that cannot work, or an existing green that cannot be asked for its version.
@@ -160,8 +194,9 @@ pub async fn world(
     id: &DeploymentId,
     databases: Vec<DatabaseKey>,
     run: &str,
+    lenient: bool,
 ) -> Result<World, Failure> {
-    let provider = provider(loaded, env, id.clone()).await?;
+    let provider = make_provider(loaded, env, id.clone(), lenient).await?;
     let green = Server::new("green", provider.conninfo().clone()).map_err(postgres::Error::from)?;
     let dumps = loaded.state_dir().join(format!("schema-{id}"));
     let dump = Dump::new(provider.programs().clone(), dumps);

@@ -93,6 +93,14 @@ impl Rig {
         rig
     }
 
+    /// [`Rig::new`] with a blue that has no database `postgres`.
+    pub async fn without_postgres(from: u16, to: u16, rows: u64) -> Self {
+        let mut rig = Self::new(from, to, rows).await;
+        rig.databases.retain(|database| database.name != "postgres");
+        rig.blue.sql_in("shop", "DROP DATABASE postgres WITH (FORCE)").await.unwrap();
+        rig
+    }
+
     /// Starts the proxy, or another one after the first was dropped; it finds its route in the state file.
     pub async fn start_proxy(&mut self) {
         self.proxy = Some(Proxy::start(self.proxy_config()).await.unwrap());
@@ -102,7 +110,7 @@ impl Rig {
         let dir = self.scratch.path().display().to_string();
         let text = format!(
             "listen = ['127.0.0.1:{port}']\nunix_dir = '{dir}'\nunix_port = {port}\nstate_file = '{dir}/route'\n\
-             [blue]\nhost = '127.0.0.1'\nport = {blue}\n[green]\nhost = '127.0.0.1'\nport = {green}\n",
+             [auth]\nservice_database = 'shop'\n[blue]\nhost = '127.0.0.1'\nport = {blue}\n[green]\nhost = '127.0.0.1'\nport = {green}\n",
             port = self.port.port(),
             blue = self.blue.port(),
             green = self.green.port(),
@@ -111,7 +119,8 @@ impl Rig {
     }
 
     fn info(&self, cluster: &Cluster) -> ConnInfo {
-        ConnInfo::at("127.0.0.1", cluster.port(), "pgteal").with_database("postgres")
+        let home = if std::ptr::eq(cluster, &*self.blue) { "shop" } else { "postgres" };
+        ConnInfo::at("127.0.0.1", cluster.port(), "pgteal").with_database(home)
     }
 
     fn through(link: &Link) -> ConnInfo {

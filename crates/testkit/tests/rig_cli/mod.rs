@@ -18,6 +18,15 @@ const ABORTED: i32 = 6;
 const TOOL: &str = "SCRAM-SHA-256$4096:IiKEjdOXMYkP20siXZXEXg==$F2BRIsY++U+wSAX+LeylNjV1tQpVJp3KPCYS1HAfvXI=:kzp1bePOfEJ4/gmbwLtSYH5O4+zMBuqhPvVpCUwdhyE=";
 const APP: &str = "SCRAM-SHA-256$4096:H5z4sAuK7vjWcRfP10UaCA==$PK/mmiG/6UEnthYMTvN45LPj68r9VnkMtn1vJQM7NVg=:J+EA5Kf3ZvKrGUh2bVpPEF3dHj6YniCd9mcDfu7Pufs=";
 
+/// What the application has that fires on replicated rows and on DDL: it is kept quiet where rows arrive, and must be as it
+/// was in the end.
+const WATCHERS: &str =
+    "CREATE FUNCTION public.look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+    CREATE TRIGGER look AFTER INSERT ON shop.notes FOR EACH ROW EXECUTE FUNCTION public.look();
+    ALTER TABLE shop.notes ENABLE ALWAYS TRIGGER look;
+    CREATE FUNCTION public.look_at_ddl() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN END $$;
+    CREATE EVENT TRIGGER look_at_ddl ON ddl_command_end EXECUTE FUNCTION public.look_at_ddl()";
+
 pub struct Rig {
     pub blue: Cluster,
     pub green: Cluster,
@@ -60,6 +69,7 @@ impl Rig {
         };
         pgteal_ledger::create_shop(&owner("shop").await, rows).await.unwrap();
         pgteal_ledger::create_billing(&owner("billing").await, rows).await.unwrap();
+        blue.sql_in("shop", WATCHERS).await.unwrap();
         let (port, dir) = (PortLease::take().unwrap(), Arc::new(Scratch::new().unwrap()));
         let config = format!(
             "[deployment]\nname = \"crash\"\n[blue]\nconninfo = \"host=127.0.0.1 port={} user=pgteal dbname=postgres\"\n\
@@ -98,6 +108,11 @@ impl Rig {
         Self::command(&self.dir).args(args).run(BOUND).await.unwrap()
     }
 
+    /// Starts a command that is not waited for.
+    pub fn start(&self, args: &[&str]) -> Program {
+        Self::command(&self.dir).args(args).spawn().unwrap()
+    }
+
     /// Runs a command that must succeed.
     pub async fn must(&self, args: &[&str]) -> Output {
         let output = self.run(args).await;
@@ -122,6 +137,13 @@ impl Rig {
             }
         };
         (end, output)
+    }
+
+    /// Whether the application's watchers are on again, as they were made.
+    pub async fn watchers(&self, cluster: &Cluster) -> String {
+        let sql = "SELECT string_agg(on_, ' ' ORDER BY on_) FROM (SELECT tgname || ':' || tgenabled::text AS on_ FROM pg_trigger
+            WHERE tgname = 'look' UNION ALL SELECT evtname || ':' || evtenabled::text FROM pg_event_trigger) x";
+        cluster.sql_in("shop", sql).await.unwrap()
     }
 
     pub async fn workload(&self, rate: f64) -> Workload {
