@@ -55,7 +55,7 @@ const SAYINGS: &str = "\
 /// Who uses whom, by name: `pg_depend` from what a statement names (functions, relations, types) and from what it uses
 /// unnamed (operators, casts) to functions, relations, types and operators; a rule, trigger, default, policy,
 /// check or index stands for its relation. A parent leads to its children and a key, by its action, to those that refer to
-/// it. Event triggers answer to commands.
+/// it. Event triggers are not among them: every command that they answer to counts.
 const USES: &str = "\
     WITH named(classid, objid, name) AS MATERIALIZED ( \
         SELECT 'pg_proc'::regclass::oid, oid, proname::text FROM pg_proc WHERE oid >= 16384 \
@@ -74,9 +74,7 @@ const USES: &str = "\
             LEFT JOIN pg_class c ON c.oid = k.conrelid LEFT JOIN pg_type t ON t.oid = k.contypid WHERE k.contype = 'c' \
         UNION ALL SELECT 'pg_type'::regclass, oid, typname::text FROM pg_type WHERE oid >= 16384 \
         UNION ALL SELECT 'pg_operator'::regclass, oid, chr(1) || oid FROM pg_operator WHERE oid >= 16384 \
-        UNION ALL SELECT 'pg_cast'::regclass, oid, chr(1) || oid FROM pg_cast WHERE oid >= 16384 \
-        UNION ALL SELECT 'pg_event_trigger'::regclass, e.oid, w FROM pg_event_trigger e, \
-            unnest(ARRAY['create', 'alter', 'drop']) w) \
+        UNION ALL SELECT 'pg_cast'::regclass, oid, chr(1) || oid FROM pg_cast WHERE oid >= 16384) \
     SELECT DISTINCT 'u', o.name, u.name FROM pg_depend d \
         JOIN named o ON o.classid = d.classid AND o.objid = d.objid \
         JOIN named u ON u.classid = d.refclassid AND u.objid = d.refobjid \

@@ -167,7 +167,10 @@ pub(super) fn tag_effect(tag: &[u8]) -> TagEffect {
         b'S' if matches!(tag, b"SET" | b"SET\0") => TagEffect::Dirty,
         b'R' if tag.starts_with(b"RESET") => TagEffect::Dirty,
         b'D' if tag.starts_with(b"DISCARD ALL") || tag.starts_with(b"DEALLOCATE ALL") => TagEffect::Discarded,
-        b'D' if [&b"DISCARD"[..], b"DEALLOCATE", b"DECLARE", b"DO", b"DROP TABLE"]
+        // What an event trigger does, a command's text does not say.
+        b'A' if tag.starts_with(b"ALTER") => TagEffect::Dirty,
+        b'C' if tag.starts_with(b"CREATE") => TagEffect::Dirty,
+        b'D' if [&b"DISCARD"[..], b"DEALLOCATE", b"DECLARE", b"DO", b"DROP"]
             .iter()
             .any(|t| tag.starts_with(t)) =>
         {
@@ -269,7 +272,8 @@ mod tests {
             ("DELETE 5", T::None),
             ("PREPARE", T::Dirty),
             ("PREPARE TRANSACTION", T::None),
-            ("CREATE TABLE", T::None),
+            ("CREATE TABLE", T::Dirty),
+            ("DROP INDEX", T::Dirty),
             ("CALL", T::Dirty),
             ("LISTEN", T::Dirty),
             ("", T::None),
