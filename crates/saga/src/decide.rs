@@ -147,7 +147,7 @@ fn backward(plan: &Plan, state: &State, now: Now, step: usize) -> Decision {
     let mut not_before = None;
     if let Some(trouble) = state.trouble() {
         let retry = plan.undo_retry_at(step);
-        if are_tries_used_up(retry, trouble, now.at) {
+        if trouble.failure.is_stale() || are_tries_used_up(retry, trouble, now.at) {
             return Decision::Stick { step, doing: Doing::Undo, failure: trouble.failure.clone() };
         }
         not_before = Some(next_try(retry, trouble));

@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The code of a failure that says: a driver with a higher epoch is at work. The only refusal that is never tried again.
+/// The code of a failure that says: a driver with a higher epoch is at work. Neither tried again nor
+/// unwound: what this driver has done is the other one's by now.
 pub const STALE_EPOCH: &str = "stale-epoch";
 
 /// What went wrong, with which object, and what was last seen of it. Goes to the journal: never put a secret in it.
@@ -27,6 +28,11 @@ impl Failure {
     /// A failure of `object`: `what` happened.
     pub fn new(object: impl Into<String>, what: impl Into<String>) -> Self {
         Self { code: None, object: object.into(), what: what.into(), last_status: None }
+    }
+
+    /// Whether a driver with a higher epoch is at work: whoever hears that changes nothing more, not even back.
+    pub fn is_stale(&self) -> bool {
+        self.code.as_deref() == Some(STALE_EPOCH)
     }
 }
 

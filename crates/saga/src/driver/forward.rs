@@ -9,7 +9,7 @@ use crate::cx::{Cx, Noted};
 use crate::driver::attempt::{self, Verdict};
 use crate::driver::{Driver, DriverError};
 use crate::event::EventBody;
-use crate::fault::{Class, Failure, STALE_EPOCH, StepError};
+use crate::fault::{Class, Failure, StepError};
 use crate::hooks::{CrashPoint, Fate};
 use crate::journal::Durability;
 use crate::state::Mark;
@@ -182,8 +182,7 @@ impl<W: Send + Sync + 'static> Driver<W> {
     /// Whether a refusal is tried again like an unknown: past the point of no return nothing can unwind, and inside the
     /// section a rest would leave clients held before a side that refuses them.
     fn must_get_through(&self, failure: &Failure) -> bool {
-        let turned_away = failure.code.as_deref() == Some(STALE_EPOCH);
-        self.state.is_passed() && self.state.is_section_open() && !turned_away
+        self.state.is_passed() && self.state.is_section_open() && !failure.is_stale()
     }
 
     /// Looks whether the steps of the open section that had succeeded are still in effect, and records the answer.

@@ -44,7 +44,7 @@ pub enum Fault {
     RefuseAfter,
     /// `apply` refuses once, past the point of no return, where clients are held.
     RefuseOnce,
-    /// The same, because a driver with a higher epoch is at work.
+    /// `apply` refuses because a driver with a higher epoch is at work.
     RefuseStale,
     /// What stands there is not ours.
     Foreign,
@@ -169,8 +169,9 @@ fn faults(way: &Way, index: usize, kind: StepKind) -> Vec<Fault> {
         faults.extend(twice.map(Fault::JournalFails));
     }
     if way.is_in_section(index) && !way.is_reversible(index) {
-        faults.extend([Fault::RefuseOnce, Fault::RefuseStale]);
+        faults.push(Fault::RefuseOnce);
     }
+    faults.push(Fault::RefuseStale);
     if index > 0 && way.is_bounded(index - 1) && way.is_in_section(index) {
         faults.push(Fault::HangGuard);
     }

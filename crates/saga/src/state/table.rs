@@ -78,7 +78,7 @@ impl State {
                 self.mark(i, Mark::Succeeded);
             }
             (P::Forward, E::Failed { step, class: Class::Refused, failure, .. })
-                if here && !self.is_passed() =>
+                if here && !self.is_passed() && !failure.is_stale() =>
             {
                 self.unwind(Cause::Refused { step: step.clone(), failure: failure.clone() });
             }
