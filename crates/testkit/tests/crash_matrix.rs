@@ -31,8 +31,12 @@ fn points(registry: &Registry<World>, may_pass_by: bool) -> Vec<(String, CrashPo
 /// before anything was applied, is taken back by `reset` and begun anew; without a `reset` that is the end of it. At
 /// the end the run has come through.
 async fn kill_everywhere(rig: &Rig, begin: &[&str], registry: &Registry<World>, reset: Option<&str>) {
+    kill_at(rig, begin, points(registry, reset.is_some()), reset).await;
+}
+
+async fn kill_at(rig: &Rig, begin: &[&str], points: Vec<(String, CrashPoint)>, reset: Option<&str>) {
     let (mut open, mut through) = (false, false);
-    for (step, point) in points(registry, reset.is_some()) {
+    for (step, point) in points {
         let at = format!("{}/{step}/{point}", begin[0]);
         if through {
             let Some(reset) = reset else { return };
@@ -67,8 +71,14 @@ async fn killed_anywhere_the_world_in_the_end_is_the_same() {
     let after_up = (calm.portrait(&calm.blue).await, calm.portrait(&calm.green).await);
     calm.must(&["switch"]).await;
     let after_switch = (calm.portrait(&calm.blue).await, calm.portrait(&calm.green).await);
+    calm.must(&["back"]).await;
+    let after_back = (calm.portrait(&calm.blue).await, calm.portrait(&calm.green).await);
+    calm.must(&["switch"]).await;
     calm.must(&["finish", "--yes"]).await;
     let after_finish = (calm.portrait(&calm.blue).await, calm.portrait(&calm.green).await);
+    for cluster in [&calm.blue, &calm.green] {
+        assert_eq!(calm.watchers(cluster).await, "look:A look_at_ddl:O", "{} after finish", cluster.name());
+    }
     drop(calm);
 
     // Killed at every point.
@@ -79,6 +89,15 @@ async fn killed_anywhere_the_world_in_the_end_is_the_same() {
     let registry = switchover::runbook(Direction::SWITCH).unwrap();
     kill_everywhere(&rig, &["switch"], &registry, Some("back")).await;
     assert_same("switch", &after_switch, &(rig.portrait(&rig.blue).await, rig.portrait(&rig.green).await));
+    // The same steps with the sides swapped: where the sides matter most.
+    let registry = switchover::runbook(Direction::BACK).unwrap();
+    let mut some = points(&registry, true);
+    some.retain(|(step, _)| {
+        ["make-way-back", "repoint", "drop-stream", "open-way-back"].contains(&step.as_str())
+    });
+    kill_at(&rig, &["back"], some, Some("switch")).await;
+    assert_same("back", &after_back, &(rig.portrait(&rig.blue).await, rig.portrait(&rig.green).await));
+    rig.must(&["switch"]).await;
     let record = load.stop().await;
     let verdict = rig.judge(&record, &rig.green).await;
     assert!(verdict.is_sound() && verdict.client_errors() == 0, "{verdict:#?}");
@@ -131,4 +150,26 @@ async fn undone_from_anywhere_both_clusters_are_as_they_were_found() {
     let (end, output) = rig.crash(&["resume"], "none/none/undone").await;
     assert!(matches!(end, DONE | UNWOUND), "{end:?}\n{}{}", output.stdout, output.stderr);
     assert_same("undo", &before, &(rig.portrait(&rig.blue).await, rig.portrait(&rig.green).await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_undone_before_the_point_of_no_return_leaves_both_clusters_as_they_were() {
+    let rig = Rig::new(15, 18, 200).await;
+    rig.must(&["up"]).await;
+    let before = (rig.portrait(&rig.blue).await, rig.portrait(&rig.green).await);
+    let load = rig.workload(40.0).await;
+    let registry = switchover::runbook(Direction::SWITCH).unwrap();
+    let reversible = registry.steps().iter().take_while(|step| !step.kind().is_forward());
+    for (n, step) in reversible.enumerate() {
+        // In the middle of every other step, at the end of those between.
+        let point = if n % 2 == 0 { CrashPoint::Started } else { CrashPoint::Succeeded };
+        let at = format!("switch/{}/{point}", step.id());
+        let (end, output) = rig.crash(&["switch"], &at).await;
+        assert_eq!(end, End::Crashed, "{at}\n{}{}", output.stdout, output.stderr);
+        rig.must(&["undo"]).await;
+        let after = (rig.portrait(&rig.blue).await, rig.portrait(&rig.green).await);
+        assert_same(&format!("undo from {at}"), &before, &after);
+    }
+    let verdict = rig.judge(&load.stop().await, &rig.blue).await;
+    assert!(verdict.is_flawless(), "{verdict:#?}");
 }
