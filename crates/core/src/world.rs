@@ -39,8 +39,8 @@ pub enum OnDrain {
 pub struct Settings {
     /// From the hold to the repoint; when it passes before the point of no return, everything is put back.
     pub deadline: Duration,
-    /// How long open client transactions may take to end once held; also the age above which a
-    /// transaction is no calm moment to begin.
+    /// How long clients are held for transactions that are still open; half of it is the age up to which a
+    /// moment is calm enough to begin.
     pub drain_budget: Duration,
     /// What happens when the budget is spent.
     pub on_drain: OnDrain,

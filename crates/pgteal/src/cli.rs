@@ -3,13 +3,17 @@
 
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     back, completions, config, demo, finish, init, plan, proxy, resume, runs, status, switch, undo, up,
     verify,
 };
-use crate::exit;
+use crate::config::Env;
+use crate::errors::Failure;
+use crate::exit::{self, Exit};
+use crate::ui::Ui;
 
 /// Upgrade a production PostgreSQL cluster by blue-green deployment.
 #[derive(Debug, Parser)]
@@ -21,6 +25,37 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads this process's command line.
+    ///
+    /// # Errors
+    /// It asked for help, or is wrong: that has been answered, as JSON if it asked for that, and this is the exit code.
+    pub fn of_process(env: &Env) -> Result<Self, Exit> {
+        Self::try_parse().map_err(|error| {
+            let as_json = std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json");
+            if !error.use_stderr() || !as_json {
+                // A reader that went away (a closed pipe) is no failure of ours.
+                let _ = error.print();
+                return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            }
+            let config = crate::config::DEFAULT_FILE.into();
+            let global = Global { config, json: true, color: Color::Never, verbose: 0 };
+            Failure::CommandLine { what: reason(&error) }.report(&Ui::of_process(&global, env))
+        })
+    }
+}
+
+/// What clap says is wrong, without the usage that it prints below.
+fn reason(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "no command is given".into();
+    }
+    let said = error.render().to_string();
+    let first: Vec<&str> = said.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let first = first.join(" ");
+    first.strip_prefix("error: ").unwrap_or(&first).to_owned()
 }
 
 /// Options that every command takes.

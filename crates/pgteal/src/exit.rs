@@ -77,3 +77,19 @@ pub fn help() -> String {
     let lines = Exit::ALL.iter().map(|exit| format!("  {}  {}\n", exit.code(), exit.meaning()));
     format!("Exit codes:\n{}", lines.collect::<String>().trim_end())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_lists_every_code() {
+        let readme = include_str!("../../../README.md");
+        let rows = Exit::ALL.map(|exit| format!("| {} | {} |", exit.code(), exit.meaning()));
+        assert!(
+            readme.contains(&rows.join("\n")),
+            "README.md has other exit codes than:\n{}",
+            rows.join("\n")
+        );
+    }
+}

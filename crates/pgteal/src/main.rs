@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use pgteal::cli::Cli;
 use pgteal::commands;
 use pgteal::config::Env;
@@ -10,8 +9,11 @@ use pgteal::exit::Exit;
 use pgteal::ui::Ui;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
     let env = Env::of_process();
+    let cli = match Cli::of_process(&env) {
+        Ok(cli) => cli,
+        Err(answered) => return answered.into(),
+    };
     let ui = Ui::of_process(&cli.global, &env);
     pgteal::logging::start(cli.global.verbose);
     match tokio::runtime::Runtime::new() {

@@ -137,6 +137,9 @@ fn answers_without_a_deployment() {
         &["undo"],
         &["resume"],
         &["nonsense"],
+        &["nonsense", "--json"],
+        &["switch", "--deadline", "soon", "--json"],
+        &["--json"],
     ] {
         out += &place.run(args);
     }

@@ -7,10 +7,12 @@ use std::time::Duration;
 use pgteal::config::ConfigError;
 use pgteal::errors::Failure;
 use pgteal::errors::hints::{HINTS, hint};
+use pgteal::run::Clients;
 use pgteal::ui::Ui;
 use pgteal_core::postgres::{self, ConnInfoError, ConnectFailure, Place};
 use pgteal_core::providers::ProviderError;
 use pgteal_core::router::RouterError;
+use pgteal_saga::decide::BY_STOP;
 use pgteal_saga::driver::Outcome;
 use pgteal_saga::event::Doing;
 use pgteal_saga::fault::Failure as Fault;
@@ -183,14 +185,23 @@ fn outcomes() -> Vec<Failure> {
     ];
     let mut all: Vec<Outcome> = codes.into_iter().map(refused).collect();
     all.extend([
-        stuck(Doing::Apply, None),
-        stuck(Doing::Undo, Some("stale-epoch")),
-        stuck(Doing::Apply, Some("router-unreachable")),
+        Outcome::Unwound { cause: Cause::Operator { by: BY_STOP.into() } },
         Outcome::Unwound { cause: Cause::Deadline { step: "drain".into(), elapsed_ms: 3001, last: None } },
         Outcome::Waiting { step: "approve".into(), what: "an operator".into() },
-        Outcome::Stopped,
     ]);
-    all.iter().filter_map(|outcome| Failure::of_outcome("switch", outcome, false)).collect()
+    let all = all.into_iter().map(|outcome| (outcome, Clients::Untouched));
+    // What a rest means depends on where it leaves the clients.
+    let rests = [
+        (stuck(Doing::Apply, None), Clients::Untouched),
+        (stuck(Doing::Undo, Some("unreachable")), Clients::Held),
+        (stuck(Doing::Undo, Some("stale-epoch")), Clients::Held),
+        (stuck(Doing::Apply, Some("router-unreachable")), Clients::Crossing),
+        (stuck(Doing::Apply, None), Clients::Moved),
+        (Outcome::Stopped, Clients::Untouched),
+        (Outcome::Stopped, Clients::Moved),
+    ];
+    let shown = all.chain(rests);
+    shown.filter_map(|(outcome, clients)| Failure::of_outcome("switch", &outcome, clients)).collect()
 }
 
 fn own() -> Vec<Failure> {
@@ -210,6 +221,8 @@ fn own() -> Vec<Failure> {
             next: vec!["pgteal plan", "pgteal up"],
         },
         Failure::Runbook("two steps fence".into()),
+        Failure::CommandLine { what: "unrecognized subcommand 'nonsense'".into() },
+        Failure::ProxyStart { reason: "cannot listen on 127.0.0.1:6432: Address already in use".into() },
         Failure::Demo("initdb failed".into()),
         Failure::Interrupted,
         Failure::Claims { failed: 1, claims: 13, first: "no client saw an error (57P01: 3)".into() },
@@ -229,6 +242,9 @@ fn is_sampled(failure: &Failure) -> bool {
         | Failure::System { .. }
         | Failure::Journal(_)
         | Failure::Driver(_)
+        | Failure::Adrift { .. }
+        | Failure::CommandLine { .. }
+        | Failure::ProxyStart { .. }
         | Failure::Server(_)
         | Failure::Provider(_)
         | Failure::Router(_)
@@ -268,7 +284,12 @@ fn about_the_configuration() {
 
 #[test]
 fn about_the_journal_and_the_engine() {
+    let adrift = |clients| {
+        let error = DriverError::Journal(JournalError::Full { place: ".pgteal/journal.db".into() });
+        Failure::Adrift { error: Box::new(error), clients }
+    };
     let all = journal().into_iter().map(Failure::from).chain(driver().into_iter().map(Failure::from));
+    let all = all.chain([adrift(Clients::Held), adrift(Clients::Crossing)]);
     insta::assert_snapshot!(shown(all.collect()));
 }
 

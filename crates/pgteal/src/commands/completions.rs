@@ -18,6 +18,11 @@ pub struct Args {
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "pgteal", &mut script);
-    context.ui.raw(&String::from_utf8_lossy(&script));
+    let script = String::from_utf8_lossy(&script);
+    if context.ui.json() {
+        context.ui.object(&serde_json::json!({ "completions": script }));
+    } else {
+        context.ui.raw(&script);
+    }
     Ok(Exit::Done)
 }

@@ -22,7 +22,10 @@ const REST_BOUND: Duration = Duration::from_secs(20);
 #[command(
     after_help = "Examples:\n  pgteal demo\n  pgteal demo --from 16 --to 18 --clients 32 --rate 1000\n  \
     pgteal demo --json\n\n\
-    Everything is made below the temporary directory and removed at the end, also after Ctrl-C."
+    Everything is made below the temporary directory and removed at the end, also after Ctrl-C.\n\n\
+    --json prints one object: from, to, client_errors, acknowledged, lost, duplicated, connections_dropped, sessions,\n\
+    mismatched_tables, and for switch and back each pause_ms (the longest wait of any client), hold_ms, drain_ms,\n\
+    fence_ms, marker_ms, sequences_ms, repoint_ms, release_ms. Exit code 8: a claim does not hold."
 )]
 pub struct Args {
     /// Major version of blue.

@@ -23,7 +23,7 @@ pub(super) async fn answer(
     if section.is_some() && !laps.is_empty() {
         ui.line(format!("\n{}", timeline::draw(&laps, &journey.titles)));
     }
-    let failure = Failure::of_outcome(&journey.kind, &journey.outcome, journey.passed);
+    let failure = Failure::of_outcome(&journey.kind, &journey.outcome, journey.clients);
     let next = desk.standing.next();
     if let Some(failure) = failure {
         return Err(failure);

@@ -8,6 +8,8 @@ use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::run::{Desk, Journey, Stage};
 
+const COMMAND: &str = "pgteal finish";
+
 /// Options of `finish`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  pgteal finish --yes\n\n\
@@ -22,9 +24,18 @@ pub struct Args {
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let mut desk = Desk::to_drive(context.config()?).await?;
-    desk.give_up(args.lost.side, "pgteal finish")?;
-    check(&desk)?;
+    desk.give_up(args.lost.side, COMMAND)?;
     let active = desk.standing.active;
+    let asked = match args.lost.side {
+        None => format!("{active} serves alone; nothing of pgteal is left on either side"),
+        Some(_) => format!("{active} serves alone; nothing of pgteal is left on it{}", args.lost.told()),
+    };
+    // Whoever began it has said yes.
+    if let Some(entry) = desk.unfinished("finish", COMMAND)? {
+        let journey = desk.go_on(context, entry).await?;
+        return ended::answer(context, &mut desk, &journey, &asked).await;
+    }
+    check(&desk)?;
     let question = format!(
         "{active} keeps serving, {} is retired, and there is no lossless way back. Go on?",
         active.other()
@@ -33,15 +44,10 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> 
         return Ok(Exit::Resting);
     }
     let journey = begin(context, &desk).await?;
-    let asked = match args.lost.side {
-        None => format!("{active} serves alone; nothing of pgteal is left on either side"),
-        Some(_) => format!("{active} serves alone; nothing of pgteal is left on it{}", args.lost.told()),
-    };
     ended::answer(context, &mut desk, &journey, &asked).await
 }
 
 fn check(desk: &Desk) -> Result<(), Failure> {
-    const COMMAND: &str = "pgteal finish";
     desk.must_be_free(COMMAND)?;
     match desk.standing.stage {
         Stage::Nothing => Err(desk.not_now(COMMAND, "there is nothing to finish".into())),
@@ -53,7 +59,7 @@ fn check(desk: &Desk) -> Result<(), Failure> {
 /// Plans and drives the run.
 pub(crate) async fn begin(context: &Context, desk: &Desk) -> Result<Journey, Failure> {
     check(desk)?;
-    let (id, databases) = desk.databases("pgteal finish").await?;
+    let (id, databases) = desk.databases(COMMAND).await?;
     let active = desk.standing.active;
     let defect = |error: &dyn std::fmt::Display| Failure::Runbook(error.to_string());
     let registry = retire::runbook(active).map_err(|error| defect(&error))?;

@@ -8,6 +8,7 @@ pub mod demo;
 mod ended;
 pub mod finish;
 pub mod init;
+mod long;
 mod lost;
 pub mod plan;
 pub mod proxy;

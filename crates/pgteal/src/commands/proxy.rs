@@ -1,7 +1,8 @@
-//! `pgteal proxy`: writes the proxy's own configuration into the state directory and becomes the proxy.
+//! `pgteal proxy`: writes the proxy's own configuration into the state directory, has the proxy say whether it can start
+//! with it, and becomes the proxy.
 
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use super::Context;
 use crate::errors::Failure;
@@ -12,7 +13,8 @@ use crate::proxy_file;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  pgteal proxy\n\n\
     The process becomes pgteal-proxy and runs until it is stopped (SIGTERM). It may run before, during and after\n\
-    a switchover; when it starts again it takes the route it had.")]
+    a switchover; when it starts again it takes the route it had. Why it cannot start is an error like any other;\n\
+    the log of the running proxy is lines of text on standard error, with --json as well.")]
 pub struct Args {
     /// Print the proxy's configuration instead of starting it.
     #[arg(long)]
@@ -22,16 +24,36 @@ pub struct Args {
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let loaded = context.config()?;
     if args.print {
-        context.ui.raw(&proxy_file::text(&loaded, &context.env)?);
+        let text = proxy_file::text(&loaded, &context.env)?;
+        if context.ui.json() {
+            context.ui.object(&serde_json::json!({ "proxy_config": text }));
+        } else {
+            context.ui.raw(&text);
+        }
         return Ok(Exit::Done);
     }
     let program = proxy_file::program(&context.env)?;
     let file = proxy_file::write(&loaded, &context.env)?;
-    let mut command = Command::new(&program);
-    command.arg("--config").arg(&file);
-    if let Some(password) = proxy_file::service_password(&loaded, &context.env)? {
-        command.env(proxy_file::PASSWORD_VARIABLE, password);
+    let password = proxy_file::service_password(&loaded, &context.env)?;
+    let command = || {
+        let mut command = Command::new(&program);
+        command.arg("--config").arg(&file);
+        command.envs(password.iter().map(|password| (proxy_file::PASSWORD_VARIABLE, password)));
+        command
+    };
+    // Once this process is the proxy, it has nothing but its log to say why it does not start.
+    let reason = match command().arg("--check").output() {
+        Ok(output) if output.status.success() => command().exec().to_string(),
+        Ok(output) => return Err(Failure::ProxyStart { reason: said(&output) }),
+        Err(error) => error.to_string(),
+    };
+    Err(Failure::File { verb: "run", path: program, reason })
+}
+
+/// What the check found, or how it ended when it could not even say that.
+fn said(output: &Output) -> String {
+    match String::from_utf8_lossy(&output.stdout).trim() {
+        "" => format!("it ended with {}", output.status),
+        reason => reason.to_owned(),
     }
-    let error = command.exec();
-    Err(Failure::File { verb: "run", path: program, reason: error.to_string() })
 }

@@ -10,7 +10,7 @@ use pgteal_core::router::RouterState;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Context;
+use super::{Context, long};
 use crate::config::{self, Loaded};
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -63,6 +63,8 @@ struct Seen {
     syncing: Vec<Table>,
     subscriptions: usize,
     enabled: usize,
+    /// On the active side.
+    long_transactions: Vec<long::Open>,
 }
 
 /// Whether going back is lossless now.
@@ -128,6 +130,7 @@ async fn look(context: &Context, desk: &Desk) -> Result<(), Failure> {
         "strays": left,
         "syncing": seen.syncing,
         "router": router,
+        "long_transactions": seen.long_transactions,
         "silent": seen.silent,
         "rollback": horizon,
         "next": standing.next(),
@@ -146,6 +149,9 @@ async fn servers(context: &Context, desk: &Desk, seen: &mut Seen) -> Result<(), 
             let session = open(&server, &home).await?;
             let ours = slot::of_deployment(&session, id.as_str()).await?;
             seen.streams.extend(streams(&session, side, ours).await?);
+            if side == desk.standing.active {
+                seen.long_transactions = long::look(desk, &session, server.conninfo().user()).await?;
+            }
             for database in &databases {
                 // A database that is not there yet has no subscription.
                 if let Ok(session) = open(&server, &database.name).await {
@@ -242,8 +248,18 @@ fn horizon(standing: &Standing, seen: &Seen) -> Option<Horizon> {
         (true, _) => (false, format!("no slot of ours was found on {}", standing.active)),
         (_, Some(slot)) => (false, format!("slot {} has lost WAL", slot.slot)),
         (false, None) => {
-            let lag = ours.iter().filter_map(|stream| stream.lag_bytes).max().unwrap_or(0);
-            (true, format!("{} follows, {} behind", standing.active.other(), units::bytes(lag)))
+            let lag = units::bytes(ours.iter().filter_map(|stream| stream.lag_bytes).max().unwrap_or(0));
+            let (other, unread) = (standing.active.other(), ours.iter().find(|stream| !stream.active));
+            // What is kept is not lost, but nobody can go back before it was read.
+            (
+                true,
+                match unread {
+                    Some(slot) => {
+                        format!("{other} does not follow now: nobody reads slot {}, {lag} behind", slot.slot)
+                    }
+                    None => format!("{other} follows, {lag} behind"),
+                },
+            )
         }
     };
     Some(Horizon { lossless, why })
@@ -325,6 +341,7 @@ fn show(
     if !seen.streams.is_empty() {
         ui.line(format!("\n{}", slot_table(&seen.streams)));
     }
+    long::show(ui, &seen.long_transactions);
     if let Some(router) = router {
         let held = router.held_by.map(|epoch| format!(", held by epoch {epoch}")).unwrap_or_default();
         ui.line(format!(

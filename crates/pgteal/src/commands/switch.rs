@@ -1,7 +1,5 @@
 //! `pgteal switch`: the switchover from blue to green. `back` is the same in the other direction.
 
-use std::time::Duration;
-
 use pgteal_core::deployment::Direction;
 use pgteal_core::postgres::{self, Purpose, Server};
 use pgteal_core::router::RouterState;
@@ -11,7 +9,7 @@ use super::{Context, ended};
 use crate::config::{Loaded, OnDrain};
 use crate::errors::Failure;
 use crate::exit::Exit;
-use crate::run::{Desk, Journey, Stage, place};
+use crate::run::{Desk, Entry, Journey, Stage, place};
 use crate::units::parse_millis;
 
 /// Options of `switch`.
@@ -19,7 +17,8 @@ use crate::units::parse_millis;
 #[command(
     after_help = "Examples:\n  pgteal switch\n  pgteal switch --deadline 2s --drain-budget 300ms --wait 10m\n  \
     pgteal switch --dry-run\n\n\
-    When the deadline passes before the point of no return, everything is put back and clients go on where they were."
+    When the deadline passes before the point of no return, everything is put back and clients go on where they were.\n\
+    Killed or stopped before the hold, it goes on when it is given again; a deadline is frozen when a run begins."
 )]
 pub struct Args {
     /// How a switchover behaves.
@@ -33,14 +32,15 @@ pub struct Limits {
     /// Bound of the cutover, from hold to repoint.
     #[arg(long, value_name = "DURATION", value_parser = parse_millis)]
     pub deadline: Option<u64>,
-    /// How long open client transactions may take to end.
+    /// How long clients are held for transactions that are still open.
     #[arg(long, value_name = "DURATION", value_parser = parse_millis)]
     pub drain_budget: Option<u64>,
-    /// How long to wait for a calm moment before anybody is held.
+    /// How long to wait, with nobody held, for a moment without a transaction older than half the drain budget.
     #[arg(long, value_name = "DURATION", value_parser = parse_millis)]
     pub wait: Option<u64>,
-    /// What happens to transactions still open when the drain budget is spent.
-    #[arg(long, value_name = "POLICY", value_parser = ["wait", "terminate", "abort"])]
+    /// What happens to transactions still open when the drain budget is spent: let everybody go on and change nothing
+    /// (abort, the default), end them with SQLSTATE 57P01, or wait for them until the deadline, with everybody held.
+    #[arg(long, value_name = "POLICY", value_parser = ["abort", "terminate", "wait"])]
     pub on_drain: Option<String>,
     /// Look whether it could be done and show the runbook; move nobody.
     #[arg(long)]
@@ -67,8 +67,8 @@ impl Limits {
         if let Some(policy) = &self.on_drain {
             let policy = match policy.as_str() {
                 "terminate" => OnDrain::Terminate,
-                "abort" => OnDrain::Abort,
-                _ => OnDrain::Wait,
+                "wait" => OnDrain::Wait,
+                _ => OnDrain::Abort,
             };
             loaded.override_with("switch.on_drain", "--on-drain", |config| config.switch.on_drain = policy);
         }
@@ -92,9 +92,35 @@ pub(super) async fn command(
         return dry_run(context, loaded, direction).await;
     }
     let mut desk = Desk::to_drive(loaded).await?;
-    let journey = begin(context, &desk, direction).await?;
+    let journey = match desk.unfinished(switchover::kind(direction), command_of(direction))? {
+        Some(entry) => {
+            fits(&desk, entry, direction, limits).await?;
+            desk.go_on(context, entry).await?
+        }
+        None => begin(context, &desk, direction).await?,
+    };
     let asked = format!("{} serves; {} follows by replication", direction.to, direction.from);
     ended::answer(context, &mut desk, &journey, &asked).await
+}
+
+fn command_of(direction: Direction) -> &'static str {
+    if direction == Direction::SWITCH { "pgteal switch" } else { "pgteal back" }
+}
+
+/// Whether a switchover that was begun earlier is the one that is asked for: its deadline is frozen in its plan.
+async fn fits(desk: &Desk, entry: &Entry, direction: Direction, limits: &Limits) -> Result<(), Failure> {
+    let Some(asked) = limits.deadline else { return Ok(()) };
+    let (state, _) = desk.load(&entry.run).await?;
+    match state.plan().section() {
+        Some(section) if section.bound_ms != asked => {
+            let why = format!(
+                "run {} is not over and was begun with a deadline of {} ms, not of {asked} ms",
+                entry.run, section.bound_ms
+            );
+            Err(desk.not_now(command_of(direction), why))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Plans and drives the switchover.
@@ -107,7 +133,7 @@ pub(crate) async fn begin(context: &Context, desk: &Desk, direction: Direction) 
 type Planned = (pgteal_saga::Registry<pgteal_core::world::World>, pgteal_saga::Plan);
 
 async fn planned(desk: &Desk, direction: Direction) -> Result<Planned, Failure> {
-    let command = if direction == Direction::SWITCH { "pgteal switch" } else { "pgteal back" };
+    let command = command_of(direction);
     desk.must_be_free(command)?;
     if desk.standing.stage == Stage::Nothing {
         return Err(desk.not_now(command, "there is no green to move to".into()));
@@ -132,9 +158,7 @@ async fn ready(context: &Context, desk: &Desk, direction: Direction) -> Result<R
     let state = place::router(&desk.loaded, &context.env, "look")?.state().await?;
     if state.route != direction.from {
         let why = format!("the proxy sends clients to {}, but {} serves", state.route, direction.from);
-        return Err(
-            desk.not_now(if direction == Direction::SWITCH { "pgteal switch" } else { "pgteal back" }, why)
-        );
+        return Err(desk.not_now(command_of(direction), why));
     }
     let client = place::as_client(&desk.loaded, &context.env, direction.from)?;
     let database = client.database().to_owned();
@@ -148,7 +172,7 @@ async fn dry_run(context: &Context, loaded: Loaded, direction: Direction) -> Res
     let Some(desk) = Desk::to_look(loaded).await? else {
         let why = "there is no deployment yet".to_owned();
         return Err(Failure::NotNow {
-            command: "pgteal switch",
+            command: command_of(direction),
             why,
             next: vec!["pgteal plan", "pgteal up"],
         });
@@ -164,7 +188,8 @@ async fn dry_run(context: &Context, loaded: Loaded, direction: Direction) -> Res
         state.pinned,
         crate::units::duration(state.longest_transaction)
     ));
-    let calm = state.longest_transaction < Duration::from_millis(switch.drain_budget_ms);
+    // As the run itself will judge it.
+    let calm = state.longest_transaction <= place::settings(&desk.loaded.config).calm_below();
     ui.line(format!("calm: {}; deadline {} ms", if calm { "yes" } else { "no" }, switch.deadline_ms));
     let titles = crate::run::journey::titles(&registry);
     ui.line(crate::render::runbook::draw(&plan, &titles));

@@ -10,22 +10,26 @@ use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::run::{Desk, Journey, Stage, place};
 
+const COMMAND: &str = "pgteal up";
+
 /// Options of `up`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  pgteal up\n\n\
-    Blue goes on serving. The run can be stopped (Ctrl-C) and killed at any moment: `pgteal resume` goes on,\n\
+    Blue goes on serving. The run can be stopped (Ctrl-C) and killed at any moment: given again it goes on,\n\
     `pgteal undo` leaves both clusters as they were found.")]
 pub struct Args {}
 
 pub(super) async fn run(_args: Args, context: &Context) -> Result<Exit, Failure> {
     let mut desk = Desk::to_drive(context.config()?).await?;
-    let journey = begin(context, &desk).await?;
+    let journey = match desk.unfinished("up", COMMAND)? {
+        Some(entry) => desk.go_on(context, entry).await?,
+        None => begin(context, &desk).await?,
+    };
     ended::answer(context, &mut desk, &journey, "green is in step with blue; blue serves").await
 }
 
 /// Plans and drives the run.
 pub(crate) async fn begin(context: &Context, desk: &Desk) -> Result<Journey, Failure> {
-    const COMMAND: &str = "pgteal up";
     desk.must_be_free(COMMAND)?;
     if desk.standing.stage != Stage::Nothing {
         return Err(desk.not_now(COMMAND, "green was built already".into()));
@@ -37,8 +41,10 @@ pub(crate) async fn begin(context: &Context, desk: &Desk) -> Result<Journey, Fai
     let databases = databases(&desk.loaded, &context.env).await?;
     let defect = |error: &dyn std::fmt::Display| Failure::Runbook(error.to_string());
     let registry = upgrade::runbook().map_err(|error| defect(&error))?;
-    let plan =
-        upgrade::plan(&registry, &DeploymentId::generate(), &databases).map_err(|error| defect(&error))?;
+    let id = DeploymentId::generate();
+    // Whether a green that must be there is: a run could only wait for it.
+    place::provider(&desk.loaded, &context.env, id.clone()).await?.answers().await?;
+    let plan = upgrade::plan(&registry, &id, &databases).map_err(|error| defect(&error))?;
     desk.begin(context, registry, plan).await
 }
 

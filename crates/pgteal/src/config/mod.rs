@@ -207,16 +207,16 @@ impl Default for Proxy {
     }
 }
 
-/// What happens to transactions that are still open when the drain budget is spent.
+/// What happens to transactions that are still open when clients have been held for the drain budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnDrain {
-    /// Wait for them until the deadline, then unwind.
-    Wait,
+    /// Let everybody go on and unwind: nothing changes for clients, who waited for the drain budget at most.
+    Abort,
     /// End them with SQLSTATE 57P01.
     Terminate,
-    /// Unwind at once: nothing changes for clients.
-    Abort,
+    /// Wait for them until the deadline, with everybody held, then unwind.
+    Wait,
 }
 
 /// How a switchover behaves.
@@ -226,12 +226,14 @@ pub struct Switch {
     /// Bound of the cutover in milliseconds, from hold to repoint; when it passes, everything is unwound.
     #[schemars(range(min = 100, max = 600_000))]
     pub deadline_ms: u64,
-    /// How long open client transactions may take to end, in milliseconds; less than `deadline_ms`.
+    /// How long clients are held for transactions that are still open, in milliseconds; less than `deadline_ms`. Nobody is
+    /// held while one is older than half of it, for up to `wait_ms`.
     #[schemars(range(min = 0, max = 600_000))]
     pub drain_budget_ms: u64,
-    /// What happens to transactions still open when the drain budget is spent.
+    /// What happens to transactions still open when the drain budget is spent, and, before anybody is held, to those still
+    /// open when `wait_ms` is over.
     pub on_drain: OnDrain,
-    /// How long to wait, before holding anybody, for a calm moment: no transaction older than the drain budget.
+    /// How long to wait, before holding anybody, for a calm moment: no transaction older than half the drain budget.
     #[schemars(range(min = 0, max = 86_400_000))]
     pub wait_ms: u64,
     /// Lag above which no switchover starts.
@@ -244,7 +246,8 @@ impl Default for Switch {
         Self {
             deadline_ms: 3_000,
             drain_budget_ms: 500,
-            on_drain: OnDrain::Wait,
+            // One long transaction must neither be ended nor stall everybody unless the operator says so.
+            on_drain: OnDrain::Abort,
             wait_ms: 60_000,
             max_lag_bytes: 16 << 20,
         }

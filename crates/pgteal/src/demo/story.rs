@@ -7,7 +7,9 @@ use pgteal_core::providers::Programs;
 use pgteal_core::verify::Report as Comparison;
 use pgteal_ledger::{Oracle, Record, Workload, WorkloadConfig};
 use pgteal_saga::Stop;
+use pgteal_saga::decide::BY_STOP;
 use pgteal_saga::driver::Outcome;
+use pgteal_saga::state::Cause;
 
 use super::blue::{self, Blue, CLIENT};
 use super::place::{Place, free_ports};
@@ -340,9 +342,10 @@ fn heading(ui: &Ui, text: &str) {
 
 /// Only a run that did what was asked lets the story go on.
 fn done(journey: &Journey) -> Result<(), Failure> {
-    match (&journey.outcome, Failure::of_outcome(&journey.kind, &journey.outcome, journey.passed)) {
+    match (&journey.outcome, Failure::of_outcome(&journey.kind, &journey.outcome, journey.clients)) {
         (Outcome::Done, _) => Ok(()),
         (Outcome::Stopped, _) => Err(Failure::Interrupted),
+        (Outcome::Unwound { cause: Cause::Operator { by } }, _) if by == BY_STOP => Err(Failure::Interrupted),
         (_, Some(failure)) => Err(failure),
         (_, None) => Err(Failure::Demo(format!("the run of {} was undone", journey.kind))),
     }

@@ -2,8 +2,19 @@
 
 use pgteal_saga::DriverError;
 
-use super::{Advice, RESUMABLE, UNTOUCHED, journal};
+use super::{Advice, RESUMABLE, UNTOUCHED, at_rest, journal};
 use crate::exit::Exit;
+use crate::run::Clients;
+
+/// The engine ended while clients were held or on their way.
+pub(super) fn adrift(error: &DriverError, clients: Clients, what: String) -> Advice {
+    let advice = advise(error, what);
+    match advice.exit {
+        // Whoever took over looks after the clients.
+        Exit::Superseded => advice,
+        _ => Advice { data: at_rest(clients).into(), exit: Exit::Stuck, ..advice },
+    }
+}
 
 pub(super) fn advise(error: &DriverError, what: String) -> Advice {
     use DriverError as E;
@@ -13,7 +24,10 @@ pub(super) fn advise(error: &DriverError, what: String) -> Advice {
             "journal-lost",
             if left.is_empty() { Exit::Unwound } else { Exit::Stuck },
             "journal".to_owned(),
-            "clients were released to the side they were on; no commit was lost",
+            match left.is_empty() {
+                true => "clients were released to the side they were on; no commit was lost",
+                false => at_rest(Clients::Held),
+            },
             "look at the journal's disk, then: pgteal resume",
         ),
         E::Plan { run, .. } => (
@@ -28,7 +42,7 @@ pub(super) fn advise(error: &DriverError, what: String) -> Advice {
             Exit::Internal,
             format!("run {run}"),
             "nothing was changed now; the run stands where its last good event says",
-            "restore the journal from a copy, and report it with the output of: pgteal runs --json",
+            "restore the journal from a copy, and report it with the file, journal.db in the state directory",
         ),
         E::OtherLease { run, .. } => (
             "defect",

@@ -58,7 +58,8 @@ pub(super) fn advise(error: &JournalError, what: String) -> Advice {
             Exit::Internal,
             place.clone(),
             "nothing was changed now; what earlier runs changed is still there",
-            "restore the file from a copy, or look for our objects with: pgteal status",
+            "restore the file from a copy; without one, look for what is ours by its name, on both sides: pgteal% in \
+             pg_replication_slots, pg_subscription, pg_publication and pg_event_trigger, and schema pgteal",
         ),
         E::Full { place } => (
             "journal-full",

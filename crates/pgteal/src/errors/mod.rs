@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::config::ConfigError;
 use crate::exit::Exit;
+use crate::run::Clients;
 use crate::ui::{Style, Ui};
 
 /// Why a command did not do what was asked.
@@ -63,6 +64,14 @@ pub enum Failure {
     /// The engine could not drive the run.
     #[error(transparent)]
     Driver(#[from] Box<DriverError>),
+    /// The engine could not go on in the middle of a cutover.
+    #[error("{error}")]
+    Adrift {
+        /// What the engine said.
+        error: Box<DriverError>,
+        /// Where that leaves the clients.
+        clients: Clients,
+    },
     /// A server.
     #[error(transparent)]
     Server(#[from] Box<postgres::Error>),
@@ -105,6 +114,18 @@ pub enum Failure {
     /// A plan or a runbook that the engine refuses: a defect.
     #[error("the runbook is not one: {0}")]
     Runbook(String),
+    /// A command line that is none.
+    #[error("{what}")]
+    CommandLine {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The proxy cannot start.
+    #[error("the proxy cannot start: {reason}")]
+    ProxyStart {
+        /// What it said.
+        reason: String,
+    },
     /// The demo could not go on.
     #[error("demo: {0}")]
     Demo(String),
@@ -183,6 +204,23 @@ pub struct Advice {
 }
 
 const UNTOUCHED: &str = "nothing was changed";
+
+/// What it means for clients that a run stands still where it does.
+const fn at_rest(clients: Clients) -> &'static str {
+    match clients {
+        Clients::Untouched => "clients are where they were; every acknowledged commit is kept",
+        Clients::Held => {
+            "clients are held until the proxy's own limit lets them go; the side they are on may then refuse their \
+             writes (SQLSTATE 25006) until this run goes on; every acknowledged commit is kept"
+        }
+        Clients::Crossing => {
+            "the point of no return is passed: clients are held until the proxy's own limit lets them go; those not on \
+             the new side then are refused their writes (SQLSTATE 25006) until this run goes on; every acknowledged \
+             commit is kept"
+        }
+        Clients::Moved => "clients are on the new side; every acknowledged commit is kept",
+    }
+}
 const RESUMABLE: &str = "the journal says how far the run came; both clusters are as that says";
 
 impl Failure {
@@ -236,6 +274,7 @@ impl Failure {
             ),
             Self::Journal(error) => journal::advise(error, what),
             Self::Driver(error) => engine::advise(error, what),
+            Self::Adrift { error, clients } => engine::adrift(error, *clients, what),
             Self::Server(error) => server::server(error, what),
             Self::Provider(error) => server::provider(error, what),
             Self::Router(error) => server::router(error, what),
@@ -264,6 +303,21 @@ impl Failure {
                 None,
                 UNTOUCHED,
                 "this is a defect of pgteal; report it with your pgteal.toml".into(),
+            ),
+            Self::CommandLine { .. } => advice(
+                "command-line",
+                Exit::Usage,
+                None,
+                UNTOUCHED,
+                "see what there is: pgteal --help, pgteal COMMAND --help".into(),
+            ),
+            Self::ProxyStart { .. } => advice(
+                "proxy-start",
+                Exit::Usage,
+                Some("proxy".into()),
+                "no client was served by it; servers and data are untouched",
+                "settle what is named, or name other addresses in [proxy] of pgteal.toml, then: pgteal proxy"
+                    .into(),
             ),
             Self::Demo(_) => advice(
                 "demo",
@@ -315,8 +369,8 @@ impl Failure {
 
     /// How a run ended, as a failure; `None` when it ended as asked for.
     #[must_use]
-    pub fn of_outcome(kind: &str, outcome: &Outcome, passed: bool) -> Option<Self> {
-        outcome::advise(kind, outcome, passed).map(|advice| Self::Ended(Box::new(advice)))
+    pub fn of_outcome(kind: &str, outcome: &Outcome, clients: Clients) -> Option<Self> {
+        outcome::advise(kind, outcome, clients).map(|advice| Self::Ended(Box::new(advice)))
     }
 
     /// Shows the failure and answers the exit code.

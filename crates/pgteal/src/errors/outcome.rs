@@ -1,28 +1,28 @@
 //! Advice about how a run ended or why it rests.
 
 use pgteal_saga::StepError;
+use pgteal_saga::decide::BY_STOP;
 use pgteal_saga::driver::Outcome;
 use pgteal_saga::event::Doing;
 use pgteal_saga::fault::Failure as Fault;
 use pgteal_saga::state::Cause;
 
-use super::{Advice, UNTOUCHED};
+use super::{Advice, UNTOUCHED, at_rest};
 use crate::exit::Exit;
+use crate::run::Clients;
 
-/// The advice for an outcome that is not what was asked for; `None` when it is. `kind` is the run's, and `passed` says
-/// whether it is past its point of no return.
+/// The advice for an outcome that is not what was asked for; `None` when it is. `kind` is the run's, and `clients` says where
+/// it has left them.
 #[must_use]
-pub(super) fn advise(kind: &str, outcome: &Outcome, passed: bool) -> Option<Advice> {
-    let clients = if passed {
-        "clients are on the new side or on their way there; every acknowledged commit is kept"
-    } else {
-        "clients are where they were; every acknowledged commit is kept"
-    };
+pub(super) fn advise(kind: &str, outcome: &Outcome, clients: Clients) -> Option<Advice> {
+    let data = at_rest(clients);
     let make = |code, exit, what: String, object: String, data: &str, next: String| {
         Some(Advice { code, what, object: Some(object), data: data.into(), next, exit })
     };
     match outcome {
-        Outcome::Done | Outcome::Unwound { cause: Cause::Operator { .. } } => None,
+        // Taken back at the word of an operator, who asked for just that; unless the word was Ctrl-C.
+        Outcome::Unwound { cause: Cause::Operator { by } } if by != BY_STOP => None,
+        Outcome::Done => None,
         Outcome::Unwound { cause } => unwound(kind, cause),
         Outcome::Stuck { step, doing, failure } => {
             let way = if *doing == Doing::Undo { "could not be undone" } else { "did not come to an end" };
@@ -41,7 +41,7 @@ pub(super) fn advise(kind: &str, outcome: &Outcome, passed: bool) -> Option<Advi
                 exit,
                 format!("step {step} {way}: {failure}"),
                 failure.object.clone(),
-                clients,
+                data,
                 next.into(),
             )
         }
@@ -50,7 +50,7 @@ pub(super) fn advise(kind: &str, outcome: &Outcome, passed: bool) -> Option<Advi
             Exit::Resting,
             format!("the run waits at {step}: {what}"),
             step.clone(),
-            clients,
+            data,
             "when that is so: pgteal resume".into(),
         ),
         Outcome::Stopped => make(
@@ -58,8 +58,11 @@ pub(super) fn advise(kind: &str, outcome: &Outcome, passed: bool) -> Option<Advi
             Exit::Resting,
             "the run was stopped and rests at a safe point".into(),
             format!("run of {kind}"),
-            clients,
-            "go on with: pgteal resume; or take it back with: pgteal undo".into(),
+            data,
+            match clients {
+                Clients::Moved | Clients::Crossing => "go on with: pgteal resume".into(),
+                _ => "go on with: pgteal resume; or take it back with: pgteal undo".into(),
+            },
         ),
     }
 }
@@ -72,7 +75,7 @@ fn unwound(kind: &str, cause: &Cause) -> Option<Advice> {
             (format!("step {step}: {}", failure.object), Some(failure))
         }
         Cause::Deadline { step, last, .. } => (format!("step {step}"), last.as_ref()),
-        Cause::Operator { by } => (by.clone(), None),
+        Cause::Operator { .. } => (format!("run of {kind}"), None),
     };
     let code = failure.and_then(|failure| failure.code.as_deref());
     let (code, exit, next) = match (cause, code) {
@@ -81,6 +84,7 @@ fn unwound(kind: &str, cause: &Cause) -> Option<Advice> {
             Exit::Unwound,
             format!("try again at a calmer moment: pgteal {kind}; or with more time: --deadline 10s"),
         ),
+        (Cause::Operator { .. }, _) => ("stopped", Exit::Unwound, format!("begin again with: pgteal {kind}")),
         (_, Some("blocked")) => ("blocked", Exit::Blocked, "settle the findings: pgteal plan".to_owned()),
         (_, Some("stale-epoch")) => (
             "stale-epoch",
@@ -90,7 +94,9 @@ fn unwound(kind: &str, cause: &Cause) -> Option<Advice> {
         (_, Some("foreign-object")) => (
             "foreign-object",
             Exit::Blocked,
-            "find out whose it is; pgteal never touches what is not its own".to_owned(),
+            format!(
+                "find out whose it is; pgteal never touches what is not its own; when it is gone: pgteal {kind}"
+            ),
         ),
         (_, Some("guardrail")) => {
             ("guardrail", Exit::Blocked, format!("settle what is named, then: pgteal {kind}"))
@@ -99,7 +105,8 @@ fn unwound(kind: &str, cause: &Cause) -> Option<Advice> {
             "schema-drift",
             Exit::Blocked,
             if kind == "back" {
-                "take back what is named where it was changed, then: pgteal back; or stay: pgteal finish".to_owned()
+                "take back what is named where it was changed, then: pgteal back; or stay: pgteal finish"
+                    .to_owned()
             } else {
                 format!(
                     "take back what is named where it was changed, then: pgteal {kind}; or let it be copied anew: pgteal \
@@ -111,7 +118,8 @@ fn unwound(kind: &str, cause: &Cause) -> Option<Advice> {
             "drain",
             Exit::Unwound,
             format!(
-                "find the long transaction with: pgteal status; or end it: pgteal {kind} --on-drain terminate"
+                "find the long transaction with: pgteal status; wait longer for it: pgteal {kind} --wait 10m; or end \
+                 it: pgteal {kind} --on-drain terminate"
             ),
         ),
         (_, Some("unreachable" | "router-unreachable")) => (
@@ -119,19 +127,41 @@ fn unwound(kind: &str, cause: &Cause) -> Option<Advice> {
             Exit::Unreachable,
             format!("see that it runs and lets us in, then: pgteal {kind}"),
         ),
-        (_, Some("stalled")) => {
-            ("stalled", Exit::Unwound, "see what keeps green from following: pgteal status".to_owned())
-        }
-        (_, Some("wal-fuse")) => {
-            ("wal-fuse", Exit::Unwound, "see what keeps green from following: pgteal status".to_owned())
-        }
+        (_, Some("stalled")) => (
+            "stalled",
+            Exit::Unwound,
+            format!(
+                "look into the logs of both servers for what kept one from following (the apply worker says it in its \
+                 own server's), then: pgteal {kind}"
+            ),
+        ),
+        (_, Some("wal-fuse")) => (
+            "wal-fuse",
+            Exit::Unwound,
+            format!(
+                "give the disk more room and raise replication.wal_fuse_bytes, or look into the servers' logs for what \
+                 kept one from following; then: pgteal {kind}"
+            ),
+        ),
         (_, Some("lost-hold")) => {
             ("lost-hold", Exit::Unwound, format!("see who else steers the proxy, then: pgteal {kind}"))
         }
-        (_, Some("mismatch")) => ("mismatch", Exit::Blocked, "see the tables: pgteal verify".to_owned()),
+        (_, Some("mismatch")) => (
+            "mismatch",
+            Exit::Blocked,
+            format!(
+                "look at the tables that are named: nothing but replication may write them on green; then: pgteal {kind}"
+            ),
+        ),
         _ => ("unwound", Exit::Unwound, format!("settle what is named, then: pgteal {kind}")),
     };
-    Some(Advice { code, what: cause.to_string(), object: Some(object), data: data.into(), next, exit })
+    let what = match cause {
+        Cause::Operator { .. } => {
+            "the run was stopped while clients were held, so it was taken back".to_owned()
+        }
+        other => other.to_string(),
+    };
+    Some(Advice { code, what, object: Some(object), data: data.into(), next, exit })
 }
 
 /// The advice for a look outside any run.

@@ -69,7 +69,8 @@ fn connect(server: &str, failure: ConnectFailure) -> (&'static str, String) {
     match failure {
         ConnectFailure::Unreachable => (
             "unreachable",
-            "see that it runs there and that no firewall stands between, then run the command again".into(),
+            "see that PostgreSQL runs there and that no firewall stands between, then run the command again"
+                .into(),
         ),
         ConnectFailure::Tls => (
             "tls",

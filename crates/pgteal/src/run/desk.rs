@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pgteal_core::deployment::{DatabaseKey, DeploymentId, Direction, Side};
 use pgteal_core::world::World;
@@ -133,6 +134,31 @@ impl Desk {
         }
     }
 
+    /// The run of this kind that is not over. Nobody drives it, for this process has the journal: the command that began it
+    /// goes on with it when it is given again.
+    ///
+    /// # Errors
+    /// It is being taken back: going on is not what was asked for then.
+    pub fn unfinished(&self, kind: &str, command: &'static str) -> Result<Option<&Entry>, Failure> {
+        match &self.standing.open {
+            Some(open) if open.kind == kind && open.taken_back => {
+                let why = format!("run {} is being taken back: it is {}", open.run, open.state);
+                Err(Failure::NotNow { command, why, next: vec!["pgteal undo"] })
+            }
+            Some(open) if open.kind == kind => Ok(Some(open)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Goes on with a run that the same command has begun, and says so.
+    ///
+    /// # Errors
+    /// As [`Desk::take_up`].
+    pub async fn go_on(&self, context: &Context, entry: &Entry) -> Result<Journey, Failure> {
+        context.ui.note(format!("going on with run {}: it is {}", entry.run, entry.state));
+        self.take_up(context, entry, Way::Resume).await
+    }
+
     /// Gives a side up that is lost for good: what is driven from here on leaves it as it is.
     ///
     /// # Errors
@@ -169,15 +195,8 @@ impl Desk {
         plan: Plan,
     ) -> Result<Journey, Failure> {
         let run = RunId::generate(registry.kind()).map_err(|error| Failure::Runbook(error.to_string()))?;
-        self.go(
-            context,
-            registry,
-            run,
-            upgrade::databases_of(&plan),
-            plan.deployment().clone(),
-            Way::Create(Box::new(plan)),
-        )
-        .await
+        let frozen = plan.clone();
+        self.go(context, registry, run, &frozen, Way::Create(Box::new(plan))).await
     }
 
     /// Takes up an existing run: goes on with it or undoes it.
@@ -187,9 +206,7 @@ impl Desk {
     pub async fn take_up(&self, context: &Context, entry: &Entry, way: Way) -> Result<Journey, Failure> {
         let (state, _) = self.load(&entry.run).await?;
         self.can_do_without(&state, &way)?;
-        let registry = registry_of(state.plan())?;
-        let databases = upgrade::databases_of(state.plan());
-        self.go(context, registry, entry.run.clone(), databases, entry.deployment.clone(), way).await
+        self.go(context, registry_of(state.plan())?, entry.run.clone(), state.plan(), way).await
     }
 
     async fn go(
@@ -197,14 +214,17 @@ impl Desk {
         context: &Context,
         registry: Registry<World>,
         run: RunId,
-        databases: Vec<DatabaseKey>,
-        deployment: DeploymentId,
+        plan: &Plan,
         way: Way,
     ) -> Result<Journey, Failure> {
+        let (id, databases) = (plan.deployment(), upgrade::databases_of(plan));
         let lenient = matches!(way, Way::Undo) || self.lost.is_some();
-        let made =
-            place::world(&self.loaded, &context.env, &deployment, databases, run.as_str(), lenient).await?;
-        let world = made.without(self.lost);
+        let world = place::world(&self.loaded, &context.env, id, databases, run.as_str(), lenient).await?;
+        let mut world = world.without(self.lost);
+        if let Some(section) = plan.section() {
+            // The bound was frozen with the plan, whatever the configuration says by now; holds are limited by it (I5).
+            world.settings.deadline = Duration::from_millis(section.bound_ms);
+        }
         journey::drive(context, Arc::clone(&self.journal), registry, world, run, way).await
     }
 }

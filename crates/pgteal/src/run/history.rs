@@ -2,7 +2,7 @@
 
 use pgteal_core::deployment::Side;
 use pgteal_saga::journal::JournalError;
-use pgteal_saga::state::{Phase, Rest, State, fold};
+use pgteal_saga::state::{Cause, Phase, Rest, State, fold};
 use pgteal_saga::{DeploymentId, Journal, RunId};
 use serde::Serialize;
 
@@ -66,6 +66,8 @@ pub struct Entry {
     pub may_undo: bool,
     /// Whether its point of no return has started.
     pub passed: bool,
+    /// Whether it is being taken back at the word of an operator.
+    pub taken_back: bool,
     /// When it was created.
     pub created_at: jiff::Timestamp,
     /// When its last event happened.
@@ -96,6 +98,7 @@ impl Entry {
             state: state.describe(),
             may_undo: state.may_undo(),
             passed: state.is_passed(),
+            taken_back: matches!(state.phase(), Phase::Unwinding(Cause::Operator { .. })),
             created_at: state.created_at(),
             last_at: state.last_at(),
         }
@@ -243,6 +246,7 @@ mod tests {
             state: String::new(),
             may_undo: fate.is_open() && *kind == "up",
             passed: *kind != "up" && !matches!(fate, Fate::Unwound | Fate::Stopped),
+            taken_back: false,
             created_at: jiff::Timestamp::UNIX_EPOCH,
             last_at: jiff::Timestamp::UNIX_EPOCH,
         }

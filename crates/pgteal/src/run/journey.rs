@@ -7,8 +7,8 @@ use pgteal_core::world::World;
 use pgteal_saga::driver::{Driver, Outcome, Setup};
 use pgteal_saga::hooks::{AbortAt, Hooks};
 use pgteal_saga::journal::{Journal, Lease};
-use pgteal_saga::state::{Phase, State};
-use pgteal_saga::{DeploymentId, Event, Feed, Plan, Registry, RunId};
+use pgteal_saga::state::State;
+use pgteal_saga::{DeploymentId, DriverError, Event, Feed, Plan, Registry, RunId};
 
 use super::signals;
 use crate::commands::Context;
@@ -31,6 +31,38 @@ pub enum Way {
     Undo,
 }
 
+/// Where a run that is over or rests has left the clients, as far as the run itself did something with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clients {
+    /// At work on the side that served when the run began.
+    Untouched,
+    /// Held by a cutover that has not passed its point of no return; the side they are on may be fenced.
+    Held,
+    /// Held, or on their way, past the point of no return; the side they were on is fenced.
+    Crossing,
+    /// At work on the other side.
+    Moved,
+}
+
+impl Clients {
+    /// Read from where the run stands.
+    #[must_use]
+    pub fn of(state: &State) -> Self {
+        match (state.plan().section().is_some(), state.is_section_open(), state.is_passed()) {
+            (true, true, false) => Self::Held,
+            (true, true, true) => Self::Crossing,
+            (true, false, true) => Self::Moved,
+            _ => Self::Untouched,
+        }
+    }
+
+    /// Whether they may be held, or in front of a fence.
+    #[must_use]
+    pub fn are_waiting(self) -> bool {
+        matches!(self, Self::Held | Self::Crossing)
+    }
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub struct Journey {
@@ -40,8 +72,8 @@ pub struct Journey {
     pub kind: String,
     /// How it ended.
     pub outcome: Outcome,
-    /// Whether it is past its point of no return.
-    pub passed: bool,
+    /// Where it has left the clients.
+    pub clients: Clients,
     /// Its events.
     pub events: Vec<Event>,
     /// The titles of its steps.
@@ -99,9 +131,9 @@ pub async fn drive(
     world.part().await;
     // A terminal that no longer takes anything must not keep the command.
     let _ = tokio::time::timeout(CLOSE_BOUND, live.close()).await;
-    let (outcome, kind, passed) = ended?;
+    let (outcome, kind, clients) = ended?;
     let events = journal.load(&run).await?;
-    Ok(Journey { run, kind, outcome, passed, events, titles })
+    Ok(Journey { run, kind, outcome, clients, events, titles })
 }
 
 async fn go(
@@ -109,18 +141,20 @@ async fn go(
     run: RunId,
     way: Way,
     lease: &Lease,
-) -> Result<(Outcome, String, bool), Failure> {
+) -> Result<(Outcome, String, Clients), Failure> {
     let (mut driver, undo) = match way {
         Way::Create(plan) => (Driver::create(setup, run, *plan, lease).await?, false),
         Way::Resume => (Driver::resume(setup, run, lease).await?, false),
         Way::Undo => (Driver::resume(setup, run, lease).await?, true),
     };
-    let outcome = if undo { driver.undo(&lease.holder).await? } else { driver.run().await? };
-    let state = driver.state();
-    Ok((outcome, state.plan().kind().to_owned(), is_passed(state)))
-}
-
-/// Whether clients may be on the other side.
-fn is_passed(state: &State) -> bool {
-    !matches!(state.phase(), Phase::Unwound(_) | Phase::Unwinding(_)) && state.is_passed()
+    let ended = if undo { driver.undo(&lease.holder).await } else { driver.run().await };
+    let (state, clients) = (driver.state(), Clients::of(driver.state()));
+    match ended {
+        Ok(outcome) => Ok((outcome, state.plan().kind().to_owned(), clients)),
+        // The engine has put back what it could and said so; anything else that ends a driver leaves clients as they are.
+        Err(error) if clients.are_waiting() && !matches!(error, DriverError::JournalLost { .. }) => {
+            Err(Failure::Adrift { error: Box::new(error), clients })
+        }
+        Err(error) => Err(error.into()),
+    }
 }

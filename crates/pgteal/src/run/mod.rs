@@ -9,4 +9,4 @@ pub mod signals;
 
 pub use desk::Desk;
 pub use history::{Entry, Fate, Stage, Standing};
-pub use journey::{Journey, Way};
+pub use journey::{Clients, Journey, Way};

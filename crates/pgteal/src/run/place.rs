@@ -216,3 +216,18 @@ pub async fn world(
     let routers = vec![router(loaded, env, run)?];
     Ok(World::new(id.clone(), databases, clusters, routers, (provider, dump), settings(&loaded.config)))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// The tests of the runbooks run on the defaults of the domain; what they prove must be what users get.
+    #[test]
+    fn an_empty_configuration_means_the_defaults_of_the_domain() {
+        let text = "[deployment]\nname = \"x\"\n[blue]\nconninfo = \"host=db1\"\n\
+                    [green]\nprovider = \"existing\"\nconninfo = \"host=db2\"\n";
+        let config: Config = toml::from_str(text).unwrap();
+        assert_eq!(format!("{:?}", settings(&config)), format!("{:?}", Settings::default()));
+    }
+}

@@ -125,8 +125,8 @@ fn switch() -> String {
     format!(
         r#"[switch]
 # deadline_ms = {deadline_ms}        # the cutover is unwound when it takes longer
-# drain_budget_ms = {drain_budget_ms}     # open transactions may take this long to end
-# on_drain = "wait"         # what is left then: "wait" (until the deadline), "terminate" or "abort"
+# drain_budget_ms = {drain_budget_ms}     # clients are held this long for transactions that are still open
+# on_drain = "abort"        # then: "abort" (let everybody go on), "terminate" them, or "wait" (until the deadline)
 # wait_ms = {wait_ms}           # wait this long for a calm moment before holding anybody
 # max_lag_bytes = {max_lag_bytes}
 "#,
