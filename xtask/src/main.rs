@@ -46,7 +46,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Build for release and run a benchmark, for example `cutover`
+    /// Build for release and run a benchmark: `cutover` or `proxy`
     Bench {
         /// The benchmark: `bench-<name>` of the test kit
         name: String,

@@ -18,9 +18,9 @@ pub(crate) fn demo(args: &[String]) -> Result<ExitCode> {
 /// Runs the benchmark `bench-<name>` of the test kit with `args`.
 pub(crate) fn bench(name: &str, args: &[String]) -> Result<ExitCode> {
     let servers = pg::ensure(&[])?;
-    if !debian::has_program("pgbouncer") {
-        debian::install(&["pgbouncer"], "the benchmark measures beside PgBouncer")?;
-    }
+    let missing: Vec<&str> =
+        rivals(name).iter().copied().filter(|rival| !debian::has_program(rival)).collect();
+    debian::install(&missing, "the benchmark measures beside others")?;
     let target = workspace::read()?.target;
     build()?;
     let mut cargo = shell::cargo();
@@ -38,6 +38,14 @@ pub(crate) fn bench(name: &str, args: &[String]) -> Result<ExitCode> {
     cargo.arg(format!("bench-{name}")).arg("--").args(args);
     cargo.env("PGTEAL_PG_DIR", servers).env("PGTEAL_BIN_DIR", target.join("release"));
     pass_on(&mut cargo)
+}
+
+/// Whom a benchmark measures beside; Debian's packages are called as their programs.
+fn rivals(name: &str) -> &'static [&'static str] {
+    match name {
+        "proxy" => &["pgbouncer", "haproxy"],
+        _ => &["pgbouncer"],
+    }
 }
 
 fn build() -> Result<()> {

@@ -53,6 +53,15 @@ pub(crate) async fn open(port: u16, number: usize) -> Result<Vec<TcpStream>> {
     Ok(sessions)
 }
 
+/// How many have been told something, or been closed.
+pub(crate) fn ended(sessions: &[TcpStream]) -> usize {
+    let rests = |session: &&TcpStream| {
+        let said = session.try_read(&mut [0]);
+        said.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    };
+    sessions.len() - sessions.iter().filter(rests).count()
+}
+
 async fn bounded(port: u16) -> Result<TcpStream> {
     let login = tokio::time::timeout(LOGIN_LIMIT, begin(port)).await;
     Ok(login.with_context(|| format!("not logged in within {LOGIN_LIMIT:?}"))??)
@@ -80,5 +89,31 @@ async fn until_ready(session: &mut TcpStream) -> Result<(), Error> {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test]
+    async fn who_is_closed_or_spoken_to_does_not_rest() {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            ours.push(TcpStream::connect(address).await.unwrap());
+            theirs.push(listener.accept().await.unwrap().0);
+        }
+        assert_eq!(ended(&ours), 0);
+        drop(theirs.pop());
+        theirs[0].write_all(b"N").await.unwrap();
+        ours[2].readable().await.unwrap();
+        ours[0].readable().await.unwrap();
+        assert_eq!(ended(&ours), 2);
+        // The one that rests still works.
+        theirs[1].write_all(b"x").await.unwrap();
+        assert_eq!(ours[1].read_u8().await.unwrap(), b'x');
     }
 }

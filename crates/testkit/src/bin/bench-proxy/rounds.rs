@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use pgteal_testkit::{PortLease, Program, wait_until};
 
 use crate::arena::{Arena, COPY_BYTES, TRUSTED};
 use crate::case::{Case, Cell, Work};
 use crate::contender::{Contender, Login, Running, Upstream, Wiring};
+use crate::meter::{self, Cpu};
 use crate::pgbench::{Protocol, Run, Until};
 use crate::sample::{Measure, Sample};
-use crate::{copy, idle, meter};
+use crate::{copy, idle};
 
 /// More than any case but `idle` has at once.
 const SESSIONS: usize = 100;
@@ -157,7 +158,7 @@ impl Plan {
         before.against(&self.arena, running.port).await.context("before the clock starts")?;
         let began = cpu(running)?;
         let report = run.against(&self.arena, running.port).await?;
-        let cpu = spent(began, cpu(running)?).map(|us| us / report.transactions as f64);
+        let cpu = spent(began, running)?.map(|us| us / report.transactions as f64);
         let mut values = BTreeMap::from([(Measure::Tps, report.tps)]);
         values.extend(cpu.map(|us| (Measure::CpuUs, us)));
         if run.log {
@@ -170,7 +171,7 @@ impl Plan {
     async fn copy(&self, running: &Running) -> Result<BTreeMap<Measure, f64>> {
         let began = cpu(running)?;
         let seconds = copy::run(&self.arena, running.port).await?;
-        let cpu = spent(began, cpu(running)?).map(|us| us / 1e3 / (COPY_BYTES / 100e6));
+        let cpu = spent(began, running)?.map(|us| us / 1e3 / (COPY_BYTES / 100e6));
         let mut values = BTreeMap::from([(Measure::MegabytesPerSecond, COPY_BYTES / 1e6 / seconds)]);
         values.extend(cpu.map(|ms| (Measure::CpuMsPer100Mb, ms)));
         Ok(values)
@@ -197,9 +198,11 @@ impl Plan {
         let pid = running.pid().context("nobody is in the middle")?;
         tokio::time::sleep(SETTLE).await;
         let before = meter::pss_bytes(pid)?;
-        let _open = idle::open(running.port, sessions).await?;
+        let open = idle::open(running.port, sessions).await?;
         tokio::time::sleep(SETTLE).await;
         let after = meter::pss_bytes(pid)?;
+        let ended = idle::ended(&open);
+        ensure!(ended == 0, "{ended} of {sessions} sessions do not rest any more");
         Ok((after - before) / sessions as f64)
     }
 }
@@ -210,12 +213,14 @@ fn turns<T>(all: &[T], round: u32) -> impl Iterator<Item = &T> {
     all.iter().cycle().skip(first).take(all.len())
 }
 
-fn cpu(running: &Running) -> Result<Option<f64>> {
-    running.pid().map(meter::cpu_us).transpose()
+/// Of whoever is in the middle.
+fn cpu(running: &Running) -> Result<Option<Cpu>> {
+    running.pid().map(Cpu::of).transpose()
 }
 
-fn spent(before: Option<f64>, after: Option<f64>) -> Option<f64> {
-    Some(after? - before?)
+/// Microseconds since `before`.
+fn spent(before: Option<Cpu>, running: &Running) -> Result<Option<f64>> {
+    Ok(cpu(running)?.zip(before).map(|(after, before)| after.since(&before)))
 }
 
 #[cfg(test)]

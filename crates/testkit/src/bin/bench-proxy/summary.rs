@@ -79,8 +79,9 @@ fn lines((case, cell): (Case, &str), samples: &[Sample]) -> Vec<Line> {
         let own = median(values);
         let others = REFERENCES.into_iter().filter(|other| *other != contender);
         let ratio = |other| {
-            let ratio = own / median(groups.get(&(measure, other))?);
-            ratio.is_finite().then_some((other, ratio))
+            let theirs = median(groups.get(&(measure, other))?);
+            // Added latency may be nothing or less.
+            (own >= 0.0 && theirs > 0.0).then(|| (other, own / theirs))
         };
         Line {
             case,
