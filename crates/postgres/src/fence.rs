@@ -90,8 +90,8 @@ impl Fence {
         )
     }
 
-    /// Installs the open fence: schema, functions, disabled event trigger and the watch on DDL, then a trigger on every table, in small
-    /// transactions under a short `lock_timeout` that are retried until `bound`. What is there already stays as it is,
+    /// Installs the open fence: schema, functions, disabled event trigger and the watch on DDL, then a trigger on every table,
+    /// in small transactions under a short `lock_timeout` that are retried until `bound`. What is there already stays as it is,
     /// raised or not.
     pub async fn install(
         &self,

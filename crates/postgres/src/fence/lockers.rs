@@ -57,8 +57,8 @@ async fn read(
         .collect()
 }
 
-/// How long the oldest of the transactions that would be [`lockers`] now has been open, with its process; `None` if there is none.
-/// A prepared transaction has no process and is not among them.
+/// How long the oldest of the transactions that would be [`lockers`] now has been open, with its process; `None` if there is
+/// none. A prepared transaction has no process and is not among them.
 pub async fn oldest_locker(s: &Session) -> Result<Option<(i32, Duration)>> {
     let sql = format!(
         "SELECT a.pid, greatest(extract(epoch FROM clock_timestamp() - a.xact_start)::float8, 0) FROM ({LOCKERS}) l

@@ -4,7 +4,8 @@
 //! Why nothing slips through: the event triggers are there since the installation. At its end each DDL statement takes,
 //! for its transaction, a shared lock that nobody has to wait for; the seal is that lock taken exclusively. So at the seal every
 //! transaction that has changed the schema has ended, and whoever comes to the end of a statement later is refused.
-//! The lock lasts as long as its session: a controller that dies leaves nothing behind.
+//! The lock lasts as long as its session: a controller that dies leaves nothing behind. A superuser who switches event
+//! triggers off (`event_triggers`, 17 and later) walks past.
 
 use std::time::Duration;
 
