@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use pgteal_core::deployment::{Direction, Side};
 use pgteal_core::switchover;
 use pgteal_core::world::OnDrain;
-use pgteal_saga::CrashPoint;
 use pgteal_saga::driver::{DriverError, Outcome};
 use pgteal_saga::state::Cause;
+use pgteal_saga::{CrashPoint, EventBody};
 use pgteal_testkit::wait_until;
 use rig::moments::{fact, started};
 use rig::{Moments, Rig};
@@ -90,13 +90,19 @@ async fn a_long_transaction_stalls_nobody() {
         let client = App::lingering(&rig, &format!("{policy:?}")).await;
         let ends = tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(3)).await;
-            client.commit().await
+            let at = jiff::Timestamp::now();
+            client.commit().await.map(|()| at)
         });
         let (since, begun) = (load.mark(), Instant::now());
-        let (outcome, _) = rig.switch_through(direction, Moments::new()).await;
+        let (outcome, events) = rig.switch_through(direction, Moments::new()).await;
         assert_eq!(outcome, Outcome::Done, "{policy:?}");
         assert!(begun.elapsed() > Duration::from_millis(2500), "{policy:?} did not wait");
-        ends.await.unwrap().unwrap();
+        let committed = ends.await.unwrap().unwrap();
+        let held = events.iter().find_map(|event| match &event.body {
+            EventBody::Started { step } if step == "hold-clients" => Some(event.at),
+            _ => None,
+        });
+        assert!(held.unwrap() >= committed, "{policy:?}: somebody was held at {held:?}, before {committed}");
         let stall_ms = load.counters().window.longest_stall_us / 1000;
         // Far less than the transaction was open for; a machine that is busy with other tests takes its time.
         assert!(since > 0 && stall_ms < 2000, "{policy:?} stalled clients for {stall_ms} ms");
@@ -147,8 +153,10 @@ async fn a_transaction_left_open_past_the_drain_budget_is_dealt_with_by_policy()
     let mut rig = upgraded().await;
     rig.settings.drain_budget = Duration::from_millis(200);
     let load = rig.workload(200.0).await;
+    assert_eq!(rig.settings.on_drain, OnDrain::Abort, "what users get who say nothing");
     for policy in [OnDrain::Abort, OnDrain::Terminate] {
         rig.settings.on_drain = policy;
+        load.mark();
         let client = Arc::new(App::connect(&rig).await);
         let late = client.clone();
         let begin = async move { late.linger(&format!("{policy:?}")).await };
@@ -157,6 +165,9 @@ async fn a_transaction_left_open_past_the_drain_budget_is_dealt_with_by_policy()
         let client = Arc::into_inner(client).unwrap();
         if policy == OnDrain::Abort {
             assert!(is_refused_by(&outcome, "drain"), "{outcome:?}");
+            // Everybody waited for about the drain budget, and nobody for the deadline of three seconds.
+            let stall_ms = load.counters().window.longest_stall_us / 1000;
+            assert!(stall_ms < 1500, "clients waited {stall_ms} ms");
             client.commit().await.unwrap();
         } else {
             assert_eq!(outcome, Outcome::Done);
