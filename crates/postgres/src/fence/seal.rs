@@ -25,8 +25,10 @@ const LOCK: &str = "2021811308, 2";
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Who holds the lock in this database, and for how long.
-const HOLDERS: &str = "SELECT coalesce(string_agg(coalesce(format('process %s of role %s, open for %s s', l.pid, a.usename,
-        round(extract(epoch FROM clock_timestamp() - a.xact_start))), 'a prepared transaction'), ', '), 'nobody any more')
+const HOLDERS: &str = "SELECT coalesce(string_agg(CASE WHEN l.pid IS NULL THEN 'a prepared transaction'
+        WHEN a.application_name LIKE 'pgteal%' THEN format('process %s of another pgteal, which keeps the schema as it is', l.pid)
+        ELSE format('process %s of role %s, open for %s s', l.pid, a.usename,
+          round(extract(epoch FROM clock_timestamp() - a.xact_start))) END, ', '), 'nobody any more')
     FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
     WHERE l.locktype = 'advisory' AND l.classid = 2021811308::oid AND l.objid = 2::oid AND l.objsubid = 2 AND l.granted
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())";
