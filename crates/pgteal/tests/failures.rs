@@ -175,6 +175,7 @@ fn outcomes() -> Vec<Failure> {
         Some("stale-epoch"),
         Some("foreign-object"),
         Some("guardrail"),
+        Some("schema-drift"),
         Some("drain"),
         Some("unreachable"),
         Some("router-unreachable"),

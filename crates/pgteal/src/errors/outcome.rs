@@ -31,7 +31,10 @@ pub(super) fn advise(kind: &str, outcome: &Outcome, clients: Clients) -> Option<
                 Some("router-unreachable") => {
                     "start the proxy with: pgteal proxy; then go on with: pgteal resume"
                 }
-                Some("unreachable") => "see that it runs and lets us in, then go on with: pgteal resume",
+                Some("unreachable") => match may_be_lost(kind, *doing, failure, clients) {
+                    None => "see that it runs and lets us in, then go on with: pgteal resume",
+                    Some(command) => command,
+                },
                 _ => "settle what is named, then go on with: pgteal resume",
             };
             let exit =
@@ -64,6 +67,28 @@ pub(super) fn advise(kind: &str, outcome: &Outcome, clients: Clients) -> Option<
                 _ => "go on with: pgteal resume; or take it back with: pgteal undo".into(),
             },
         ),
+    }
+}
+
+/// What there is to do about a side that does not answer, where the run can do without it.
+fn may_be_lost(kind: &str, doing: Doing, failure: &Fault, clients: Clients) -> Option<&'static str> {
+    let (is_green, is_blue) =
+        (failure.object.starts_with("server green"), failure.object.starts_with("server blue"));
+    let goes_on = doing == Doing::Undo || kind == "finish" || clients == Clients::Moved;
+    match (kind, goes_on) {
+        ("up", false) if is_green => Some(
+            "see that it runs and lets us in, then go on with: pgteal resume; if it will never come back: \
+             pgteal undo --lost green",
+        ),
+        (_, true) if is_green => Some(
+            "see that it runs and lets us in, then go on with: pgteal resume; if it will never come back: \
+             pgteal resume --lost green",
+        ),
+        ("finish" | "switch" | "back", true) if is_blue => Some(
+            "see that it runs and lets us in, then go on with: pgteal resume; if it will never come back: \
+             pgteal resume --lost blue",
+        ),
+        _ => None,
     }
 }
 
@@ -191,4 +216,27 @@ pub(super) fn step(error: &StepError, what: String) -> Advice {
     };
     let object = Some(fault.object.clone());
     Advice { code, what, object, data: UNTOUCHED.into(), next: next.into(), exit }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_side_that_the_run_can_do_without_is_given_up() {
+        let (up, switch, finish) = ("up", "switch", "finish");
+        for (kind, doing, silent, clients, expected) in [
+            (up, Doing::Apply, "green", Clients::Untouched, Some("pgteal undo --lost green")),
+            (up, Doing::Undo, "green", Clients::Untouched, Some("pgteal resume --lost green")),
+            (up, Doing::Undo, "blue", Clients::Untouched, None),
+            (switch, Doing::Apply, "green", Clients::Untouched, None),
+            (switch, Doing::Apply, "blue", Clients::Moved, Some("pgteal resume --lost blue")),
+            (finish, Doing::Apply, "blue", Clients::Untouched, Some("pgteal resume --lost blue")),
+        ] {
+            let failure = Fault::new(format!("server {silent}, database app"), "no answer");
+            let found = may_be_lost(kind, doing, &failure, clients);
+            assert_eq!(found.is_some(), expected.is_some(), "{kind} {doing:?} {silent}");
+            assert!(expected.is_none_or(|command| found.is_some_and(|found| found.ends_with(command))));
+        }
+    }
 }
