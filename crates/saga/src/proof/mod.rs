@@ -12,6 +12,7 @@ mod case;
 pub mod conformance;
 pub mod fake;
 mod faulty;
+mod prefixes;
 mod rig;
 mod walk;
 

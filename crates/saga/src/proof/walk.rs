@@ -6,16 +6,14 @@ use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 
-use crate::decide::{Now, decide};
 use crate::driver::{Driver, DriverError, Outcome};
-use crate::event::Event;
 use crate::hooks::CrashPoint;
 use crate::journal::{Journal, JournalError};
 use crate::proof::bench::{Bench, Report};
 use crate::proof::case::{Case, Fault, Way, cases};
 use crate::proof::faulty::{Misbehaviour, Switch};
+use crate::proof::prefixes::every_prefix_decides;
 use crate::proof::rig::{At, How, Moment, Rig, Sickly};
-use crate::state::{State, fold};
 use crate::step::StepKind;
 use crate::stop::Stop;
 
@@ -492,23 +490,4 @@ impl<B: Bench> Walk<'_, B> {
         }
         Err(format!("the world looks wrong\n  found  {found}\n  wanted {wanted}"))
     }
-}
-
-/// Folds and decides after each event, as a driver would that finds the journal so.
-fn every_prefix_decides(events: &[Event]) -> Result<(), String> {
-    let first = events.first().ok_or("the journal is empty")?;
-    let mut state = State::begin(first).map_err(|error| error.to_string())?;
-    for (index, event) in events.iter().enumerate() {
-        if index > 0 {
-            state.apply(event).map_err(|error| error.to_string())?;
-        }
-        for stop in [false, true] {
-            let _total = decide(state.plan(), &state, Now { at: event.at, stop });
-        }
-        let again = fold(&events[..=index]).map_err(|error| error.to_string())?;
-        if again != state {
-            return Err(format!("the first {} events fold to another state than live", index + 1));
-        }
-    }
-    Ok(())
 }
