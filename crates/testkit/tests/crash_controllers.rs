@@ -117,6 +117,12 @@ async fn a_stop_while_clients_are_held_is_no_success() {
     let rig = Rig::new(15, 18, 200).await;
     rig.must(&["up"]).await;
     let client = lingering(&rig).await;
+    // `status` names the transaction that a switchover has to wait for.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let (_, said) = run(pgteal(&rig.dir, &["status"])).await;
+    let open = said["long_transactions"].as_array().unwrap();
+    assert!(open.len() == 1 && open[0]["user"] == "app" && open[0]["database"] == "shop", "{said:#}");
+    assert!(open[0]["age_ms"].as_u64().unwrap() > 250, "{said:#}");
     let wait = ["switch", "--wait", "0", "--on-drain", "wait", "--deadline", "20s"];
     let switch = pgteal(&rig.dir, &wait).spawn().unwrap();
     begun(&switch, "drain").await;
