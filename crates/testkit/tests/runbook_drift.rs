@@ -30,7 +30,7 @@ const BEFORE: &str = "CREATE TABLE seen (id int PRIMARY KEY, n int);
 /// What is changed on blue in database shop, how it is taken back, the code, and what must be told.
 const CHANGES: &[(&str, &str, &str, &str)] = &[
     ("CREATE TABLE late (a int)", "DROP TABLE late", "schema-drift", "public.late"),
-    ("CREATE INDEX late ON seen (n)", "DROP INDEX late", "schema-drift", "CREATE INDEX late"),
+    ("CREATE INDEX late_n ON seen (n)", "DROP INDEX late_n", "schema-drift", "CREATE INDEX late_n"),
     ("ALTER TABLE seen ADD COLUMN c int", "ALTER TABLE seen DROP COLUMN c", "schema-drift", "public.seen.c"),
     (
         "ALTER TABLE seen DISABLE TRIGGER plain",
@@ -159,20 +159,29 @@ async fn said(cluster: &Cluster, sql: &str) -> String {
     cluster.sql_in("shop", sql).await.map_or_else(|e| e.to_string(), |_| "done".to_owned())
 }
 
-async fn must_refuse(rig: &Rig, direction: Direction, code: &str, told: &str) {
+async fn must_refuse(rig: &Rig, direction: Direction, code: &str, told: &[&str]) {
     let (outcome, _) = rig.switchover(direction).await;
     let (step, failure) = refusal(&outcome);
-    assert_eq!((step, failure.code.as_deref()), ("guardrails", Some(code)), "{told}: {failure}");
-    assert!(failure.to_string().contains(told), "{told}: {failure}");
+    assert_eq!((step, failure.code.as_deref()), ("guardrails", Some(code)), "{told:?}: {failure}");
+    for told in told {
+        assert!(failure.to_string().contains(told), "{told}: {failure}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_changed_after_up_is_named_and_may_be_taken_back() {
     let rig = upgraded(15).await;
-    for (change, back, code, told) in CHANGES {
-        rig.blue.sql_in("shop", change).await.unwrap_or_else(|e| panic!("{change}: {e}"));
-        must_refuse(&rig, SWITCH, code, told).await;
-        rig.blue.sql_in("shop", back).await.unwrap_or_else(|e| panic!("{back}: {e}"));
+    // A few at a time: of more than ten obstacles only the first are told.
+    for some in CHANGES.chunks(3) {
+        for (change, ..) in some {
+            rig.blue.sql_in("shop", change).await.unwrap_or_else(|e| panic!("{change}: {e}"));
+        }
+        let drifts = some.iter().any(|(.., code, _)| *code == "schema-drift");
+        let told: Vec<&str> = some.iter().map(|(.., told)| *told).collect();
+        must_refuse(&rig, SWITCH, if drifts { "schema-drift" } else { "guardrail" }, &told).await;
+        for (_, back, ..) in some {
+            rig.blue.sql_in("shop", back).await.unwrap_or_else(|e| panic!("{back}: {e}"));
+        }
     }
     rig.blue.sql_in("shop", "INSERT INTO seen VALUES (1, 1); TRUNCATE shop.order_audit").await.unwrap();
     let (outcome, events) = rig.switchover(SWITCH).await;
@@ -204,7 +213,7 @@ async fn what_was_changed_after_up_is_named_and_may_be_taken_back() {
         ("CREATE ROLE late", "DROP ROLE late", "guardrail", "on blue, unlike on green: role late is missing"),
     ] {
         rig.green.sql_in("shop", change).await.unwrap();
-        must_refuse(&rig, Direction::BACK, code, told).await;
+        must_refuse(&rig, Direction::BACK, code, &[told]).await;
         rig.green.sql_in("shop", back).await.unwrap();
     }
     // What is missing there may also be made there, although it is fenced.
@@ -331,6 +340,6 @@ async fn lag_above_the_bound_is_a_guardrail() {
     let mut rig = upgraded(16).await;
     rig.settings.max_lag_bytes = 0;
     let load = rig.workload(200.0).await;
-    must_refuse(&rig, SWITCH, "guardrail", "lag_bytes").await;
+    must_refuse(&rig, SWITCH, "guardrail", &["lag_bytes"]).await;
     drop(load.stop().await);
 }
