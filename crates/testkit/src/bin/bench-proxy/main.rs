@@ -118,6 +118,14 @@ async fn bench(args: Args) -> Result<()> {
 }
 
 fn setting(plan: &Plan, cases: &[Case], wanted: usize) -> Setting {
+    let mut all: Vec<String> = cases.iter().flat_map(|case| notes(*case, plan, wanted)).collect();
+    if cfg!(debug_assertions) {
+        all.insert(
+            0,
+            "built without optimization: the figures say nothing (cargo xtask bench builds for release)"
+                .into(),
+        );
+    }
     let told = plan.contenders.iter().filter_map(|contender| Some((*contender, contender.told()?)));
     Setting {
         server: plan.arena.server.distribution().version().to_owned(),
@@ -126,7 +134,7 @@ fn setting(plan: &Plan, cases: &[Case], wanted: usize) -> Setting {
         upstream: if plan.socket { "a Unix socket" } else { "TCP" },
         cores: std::thread::available_parallelism().map_or(0, usize::from),
         contenders: told.collect(),
-        notes: cases.iter().flat_map(|case| notes(*case, plan, wanted)).collect(),
+        notes: all,
     }
 }
 

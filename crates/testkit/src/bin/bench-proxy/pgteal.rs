@@ -35,7 +35,5 @@ fn configuration(wiring: &Wiring, port: u16, state: &str) -> String {
 
 /// What to know when reading its figures.
 pub(crate) fn told() -> String {
-    "the program as built for release: one server, no TLS to it, the rest by its defaults; for SCRAM it looks up \
-     secrets at the server"
-        .into()
+    "one server, no TLS to it, the rest by its defaults; for SCRAM it looks up secrets at the server".into()
 }
