@@ -96,7 +96,9 @@ pub struct AuthConfig {
     pub service_password_file: Option<PathBuf>,
     /// Query with one parameter, the user's name, that answers `(rolname, rolpassword)`; the default reads `pg_authid`.
     pub query: Option<String>,
-    /// How long a verifier is believed without asking again, in milliseconds.
+    /// How long a verifier is believed without asking again, in milliseconds. With SCRAM the first login by a password that was
+    /// changed within that time is refused, the next one is not: its proof is bound to the salt of the old verifier, and the
+    /// protocol allows one exchange per connection. With 0 every login asks.
     pub cache_ms: u64,
     /// The largest SCRAM iteration count accepted from a server or verifier.
     pub max_scram_iterations: u32,

@@ -93,6 +93,10 @@ pub(crate) struct Answer {
     pub(crate) rows: Vec<Vec<Option<Vec<u8>>>>,
     /// The first error, in the server's words.
     pub(crate) error: Option<String>,
+    /// Its SQLSTATE; empty when there is none, or when the refusal is ours.
+    pub(crate) sqlstate: String,
+    /// It ended inside a transaction block that failed.
+    pub(crate) in_failed_block: bool,
 }
 
 /// The largest answer to a question of our own, in bytes.
@@ -110,7 +114,10 @@ impl Upstream {
         loop {
             while let Some(frame) = frame::take(&mut self.early, MAX_ANSWER)? {
                 match frame.tag {
-                    back::READY_FOR_QUERY => return Ok(answer),
+                    back::READY_FOR_QUERY => {
+                        answer.in_failed_block = frame.body() == b"E";
+                        return Ok(answer);
+                    }
                     back::DATA_ROW => {
                         size += frame.whole.len();
                         if size <= MAX_ANSWER {
@@ -129,7 +136,10 @@ impl Upstream {
                         if fields.is_fatal() {
                             return Err(TalkError::Fatal { whole: frame.whole.to_vec(), message });
                         }
-                        answer.error.get_or_insert(message);
+                        if answer.error.is_none() {
+                            answer.sqlstate = fields.sqlstate().to_owned();
+                            answer.error = Some(message);
+                        }
                     }
                     back::PARAMETER_STATUS => {
                         self.params.take(frame.body());

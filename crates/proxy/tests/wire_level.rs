@@ -295,3 +295,41 @@ async fn rehearsals_leave_no_unnamed_statement_of_theirs() {
         assert_eq!(tags(&answer), expected, "{answer:?}");
     }
 }
+
+/// Parse, Bind and Execute of the unnamed statement, each in a unit of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unnamed_statement_stays_for_a_later_unit() {
+    let world = World::new("").await;
+    let (mut raw, _) = Raw::connect(&world, ProtocolVersion::V3_0).await;
+    let parse = |out: &mut BytesMut| {
+        put_parse(out, b"", b"select who() || $1");
+        put_sync(out);
+    };
+    let execute = |out: &mut BytesMut| {
+        put_bind(out, b"", &[Some("!")]);
+        put_execute(out);
+        put_sync(out);
+    };
+    raw.send(parse).await;
+    raw.until(b'Z').await;
+    // What was never looked at is looked at.
+    let warm = world.command("WARM green EPOCH 1 LIMIT 20000").await;
+    assert_eq!((warm["warm"].as_str(), warm["failed"].as_str()), ("1", "0"), "{warm:?}");
+    raw.send(execute).await;
+    assert_eq!(first_value(&raw.until(b'Z').await), "blue!");
+    raw.send(|out| {
+        put_parse(out, b"named", b"set work_mem = '7MB'");
+        put_parse(out, b"", b"select who() || current_setting('work_mem') || $1");
+        put_bind(out, b"named", &[None::<&[u8]>; 0]);
+        put_execute(out);
+        put_sync(out);
+    })
+    .await;
+    raw.until(b'Z').await;
+    world.switch("green", 2).await;
+    raw.send(execute).await;
+    assert_eq!(first_value(&raw.until(b'Z').await), "green7MB!");
+    raw.send(|out| put_query(out, "select count(*) from pg_prepared_statements where name like 'pgteal%'"))
+        .await;
+    assert_eq!(first_value(&raw.until(b'Z').await), "0");
+}

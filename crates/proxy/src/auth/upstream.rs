@@ -163,6 +163,20 @@ impl UpstreamError {
         out.freeze()
     }
 
+    /// Whether what the client has proven is no proof for this server: not the password that it stores, or no longer one.
+    #[must_use]
+    pub fn is_password_failure(&self) -> bool {
+        match self {
+            Self::Scram { source, .. } => *source == ScramError::VerifierDiffers,
+            Self::Unanswerable { .. } => true,
+            Self::Refused { response, .. } => {
+                Fields::parse(response.get(frame::HEADER_LEN..).unwrap_or_default())
+                    .is_ok_and(|fields| fields.sqlstate() == "28P01")
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the credentials are at fault, so that a remembered verifier should be forgotten.
     #[must_use]
     pub fn is_authentication_failure(&self) -> bool {

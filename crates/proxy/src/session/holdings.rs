@@ -44,6 +44,8 @@ pub(super) struct Holdings {
     pub(super) repertoire: Repertoire,
     /// The last observation.
     pub(super) observed: Option<Observed>,
+    /// Its login cannot be repeated, in words that follow "this session holds".
+    pub(super) outdated: Option<&'static str>,
     /// Something was seen after the last observation that may have changed it.
     pub(super) dirty: bool,
     /// Grows with every observation.
@@ -54,7 +56,6 @@ pub(super) struct Holdings {
     words: Arc<Vocabulary>,
     /// The names of the vocabulary that the last observation asked for.
     asked: Arc<[String]>,
-    bound_in_unit: bool,
     /// Prepared statements whose execution may touch the session; true when they also set names given as parameters.
     touching: HashMap<Box<[u8]>, bool>,
     /// Commands tagged `SET` that are on the way and end with their transaction.
@@ -80,8 +81,7 @@ impl Holdings {
     pub(super) fn client_tag(&mut self, tag: u8) {
         match tag {
             front::SYNC => {
-                self.statements.sync_sent(self.bound_in_unit);
-                self.bound_in_unit = false;
+                self.statements.sync_sent();
             }
             // It names its function by a number.
             front::FUNCTION_CALL => self.dirty = true,
@@ -184,7 +184,6 @@ impl Holdings {
     }
 
     fn bind_sent(&mut self, body: &[u8]) {
-        self.bound_in_unit = true;
         self.runs();
         self.statements.bind_sent(body);
         if self.touching.is_empty() && !self.every_bind_touches {
@@ -271,6 +270,14 @@ impl Holdings {
         self.dirty = false;
     }
 
+    /// The server does not tell what the session holds.
+    pub(super) fn is_unobservable(&mut self, error: &str) {
+        let pins = vec![format!("a state that its server does not tell ({error})")];
+        self.observed = Some(Observed { pins, ..Observed::default() });
+        self.revision += 1;
+        self.dirty = false;
+    }
+
     /// Whether the ledger is true to the server now.
     pub(super) const fn is_current(&self) -> bool {
         self.observed.is_some() && !self.dirty
@@ -280,6 +287,7 @@ impl Holdings {
     pub(super) fn is_pinned(&self) -> bool {
         self.observed.as_ref().is_some_and(|observed| !observed.pins.is_empty())
             || self.statements.has_uncarried()
+            || self.outdated.is_some()
     }
 
     /// What cannot be carried, in words that follow "this session holds"; empty when the session can move.
@@ -288,6 +296,7 @@ impl Holdings {
         if let Some(name) = self.statements.uncarried() {
             pins.push(format!("a prepared statement too large to be kept ({name})"));
         }
+        pins.extend(self.outdated.map(str::to_owned));
         if self.too_many_names {
             pins.push(format!("more than {MAX_NAMES} custom settings"));
         }

@@ -10,8 +10,7 @@ use bytes::BytesMut;
 use tokio::sync::mpsc;
 
 use super::vocabulary::{Catalogue, Vocabulary};
-use super::work::ask;
-use super::{OpenError, Origin, open};
+use super::{OpenError, Origin, ask, open};
 use crate::gate::Course;
 use crate::route::Side;
 use crate::shared::Shared;
@@ -143,7 +142,7 @@ async fn learn(upstream: &mut Upstream) -> Result<Vocabulary, LearnError> {
 type Rows = Vec<Vec<Option<Vec<u8>>>>;
 
 async fn rows(upstream: &mut Upstream, sql: &str) -> Result<Rows, LearnError> {
-    let answer = ask(upstream, sql, LIMIT, &mut BytesMut::new()).await?;
+    let answer = ask::query(upstream, sql, LIMIT, &mut BytesMut::new()).await?;
     match answer.error {
         Some(error) => Err(LearnError::Server(error)),
         None => Ok(answer.rows),

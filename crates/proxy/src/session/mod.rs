@@ -4,9 +4,11 @@
 //! `relay` moves bytes and decides at each message whether it may pass; `work` is what happens between two
 //! transactions: looking at the session's state, opening ahead, changing sides; `ending` says goodbye.
 
+mod ask;
 mod ending;
 mod holdings;
 mod learn;
+mod look;
 mod observe;
 mod open;
 mod prepare_text;
@@ -152,6 +154,8 @@ pub(crate) struct Session {
     told: Params,
     warm_replies: Vec<mpsc::Sender<(u64, WarmAnswer)>>,
     looked_at: Option<Instant>,
+    /// Its own timeouts are too short to look at it.
+    hurried: bool,
     rehearsed_at: Option<Instant>,
     /// The client has said Terminate.
     leaving: bool,
@@ -218,6 +222,7 @@ impl Session {
             told: Params::default(),
             warm_replies: Vec::new(),
             looked_at: None,
+            hurried: false,
             rehearsed_at: None,
             leaving: false,
             server_said_why: false,

@@ -14,12 +14,14 @@ use super::prepare_text;
 /// Settings that belong to a transaction, or that have rows of their own below.
 const LEFT_OUT: &str = "'transaction_isolation','transaction_read_only','transaction_deferrable','role','session_authorization','seed'";
 
-/// The query. `custom` are possible names of custom settings.
-pub(super) fn query(custom: &[&str]) -> String {
+/// The query. `custom` are possible names of custom settings; `silenced` are settings whose values were changed for the
+/// look itself: of these it asks what they are reset to.
+pub(super) fn query(custom: &[&str], silenced: &[&str]) -> String {
+    let silenced: String = silenced.iter().map(|name| format!(",'{name}'")).collect();
     let mut sql = format!(
-        "WITH s AS MATERIALIZED (SELECT s.name, s.source FROM pg_catalog.pg_show_all_settings() s) \
+        "WITH s AS MATERIALIZED (SELECT s.name, s.source, s.reset_val FROM pg_catalog.pg_show_all_settings() s) \
          SELECT 's', s.name, pg_catalog.current_setting(s.name) FROM s \
-         WHERE s.source OPERATOR(pg_catalog.=) 'session' AND s.name OPERATOR(pg_catalog.<>) ALL (ARRAY[{LEFT_OUT}]) \
+         WHERE s.source OPERATOR(pg_catalog.=) 'session' AND s.name OPERATOR(pg_catalog.<>) ALL (ARRAY[{LEFT_OUT}{silenced}]) \
          UNION ALL SELECT 'r', 'role', pg_catalog.current_setting('role') \
          UNION ALL SELECT 'a', 'session_authorization', session_user::pg_catalog.text \
          UNION ALL SELECT 't', c.relname::pg_catalog.text, '' FROM pg_catalog.pg_class c \
@@ -36,6 +38,11 @@ pub(super) fn query(custom: &[&str]) -> String {
          UNION ALL SELECT CASE WHEN q.from_sql THEN 'q' ELSE 'p' END, q.name, \
          CASE WHEN q.from_sql THEN q.statement ELSE '' END FROM pg_catalog.pg_prepared_statement() q"
     );
+    if let Some(names) = silenced.strip_prefix(',') {
+        sql.push_str(&format!(
+            " UNION ALL SELECT 'd', s.name, s.reset_val FROM s WHERE s.name OPERATOR(pg_catalog.=) ANY (ARRAY[{names}])"
+        ));
+    }
     if !custom.is_empty() {
         // Only letters, digits, `_`, `$` and `.` are collected, so the literals need no escaping.
         let names = custom.join("','");
@@ -50,16 +57,29 @@ pub(super) fn query(custom: &[&str]) -> String {
 /// One row of the answer: kind, name, value (`None` is NULL).
 pub(super) type Row = (Vec<u8>, Vec<u8>, Option<Vec<u8>>);
 
-/// Reads the answer. `login` is the user that the client logged in as, `plain_strings` the session's
-/// `standard_conforming_strings`. The second value lists the protocol-level
-/// prepared statements that the server has.
-pub(super) fn read(rows: Vec<Row>, login: &[u8], plain_strings: bool) -> (Observed, HashSet<Vec<u8>>) {
+/// Reads the answer. `silenced` are the settings that were, with the values that they had, `login` is the user that the
+/// client logged in as, `plain_strings` the session's `standard_conforming_strings`. The second value lists the
+/// protocol-level prepared statements that the server has.
+pub(super) fn read(
+    rows: Vec<Row>,
+    silenced: &[(&str, Vec<u8>)],
+    login: &[u8],
+    plain_strings: bool,
+) -> (Observed, HashSet<Vec<u8>>) {
     let mut observed = Observed::default();
     let mut listed = HashSet::new();
     for (kind, name, value) in rows {
         let shown = String::from_utf8_lossy(&name).into_owned();
         match (kind.first(), value) {
             (Some(b's'), Some(value)) => observed.settings.push((name, value)),
+            (Some(b'd'), Some(reset)) => {
+                let had = silenced.iter().find(|(silenced, _)| silenced.as_bytes() == name);
+                // What it is reset to is there again after a move.
+                if let Some((_, value)) = had.filter(|(_, value)| milliseconds(value) != milliseconds(&reset))
+                {
+                    observed.settings.push((name, value.clone()));
+                }
+            }
             (Some(b'x'), Some(value))
                 if !observed.settings.iter().any(|(known, _)| known.eq_ignore_ascii_case(&name)) =>
             {
@@ -87,6 +107,22 @@ pub(super) fn read(rows: Vec<Row>, login: &[u8], plain_strings: bool) -> (Observ
     (observed, listed)
 }
 
+/// A setting in milliseconds, as SHOW gives it with the largest unit that fits, or as the catalogue does without one.
+fn milliseconds(value: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(value).ok()?;
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(end)?;
+    let factor = match unit {
+        "" | "ms" => 1,
+        "s" => 1_000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -99,6 +135,9 @@ mod tests {
         };
         let rows = vec![
             row("s", "work_mem", Some("8MB")),
+            row("d", "statement_timeout", Some("0")),
+            row("d", "lock_timeout", Some("90000")),
+            row("d", "transaction_timeout", Some("60000")),
             row("x", "app.tenant", Some("7")),
             row("x", "no.such", None),
             row("r", "role", Some("none")),
@@ -109,10 +148,14 @@ mod tests {
             row("q", "q1", Some("PREPARE q1 AS SELECT 1")),
             row("q", "q2", Some("EXECUTE 'no'")),
         ];
-        let (observed, listed) = read(rows, b"app", true);
+        let silenced =
+            [("statement_timeout", "50ms"), ("lock_timeout", "90s"), ("transaction_timeout", "1min")];
+        let silenced = silenced.map(|(name, value)| (name, value.as_bytes().to_vec()));
+        let (observed, listed) = read(rows, &silenced, b"app", true);
+        let settings: Vec<_> = observed.settings.iter().map(|(n, v)| [n, v].map(|t| t.as_slice())).collect();
         assert_eq!(
-            observed.settings,
-            [(b"work_mem".to_vec(), b"8MB".to_vec()), (b"app.tenant".to_vec(), b"7".to_vec())]
+            settings,
+            [[&b"work_mem"[..], b"8MB"], [b"statement_timeout", b"50ms"], [b"app.tenant", b"7"]]
         );
         assert_eq!(observed.session_authorization, None);
         assert_eq!(observed.role, None);

@@ -23,6 +23,9 @@ pub(crate) enum OpenError {
     NoServer(Side),
     #[error(transparent)]
     Login(#[from] UpstreamError),
+    /// The server that the session is on would not let it in again either.
+    #[error("the session holds {0}")]
+    Outdated(&'static str),
     #[error("{0}")]
     Replay(String),
     /// Some prepared statements do not exist there.
@@ -85,13 +88,33 @@ async fn open(
     Ok((upstream, opened.notices))
 }
 
+/// Whether the side that a session is on takes the login that another side refused. Where it does not, what the client has
+/// proven holds no longer, and only the client could prove it anew; that its sides differ is another matter.
+async fn outdated(shared: &Shared, origin: &Origin, course: Course) -> Option<&'static str> {
+    match open(shared, &origin.startup, origin, course).await {
+        Ok((upstream, _)) => {
+            upstream.close_later();
+            None
+        }
+        Err(OpenError::Login(error)) if error.is_password_failure() => {
+            Some("a login by a password that was changed since, or has expired")
+        }
+        Err(OpenError::Login(error)) if error.is_authentication_failure() => {
+            Some("a login that its own server would no longer take")
+        }
+        Err(_) => None,
+    }
+}
+
 /// Opens an upstream on a side and brings it to a session's state. `read_only` is what the session's
 /// `default_transaction_read_only` is on the side it comes from: given at startup, so that the fence's default for the
-/// database, which holds there now, does not stick to this connection after the fence is gone.
+/// database, which holds there now, does not stick to this connection after the fence is gone. `own` is the side that the
+/// session is on, if it is on one.
 pub(super) async fn open_second(
     shared: Arc<Shared>,
     origin: Arc<Origin>,
     side: Side,
+    own: Option<Side>,
     read_only: Option<Vec<u8>>,
     mut want: State,
     lines: Vec<Line>,
@@ -106,7 +129,14 @@ pub(super) async fn open_second(
         startup.set("default_transaction_read_only", value);
     }
     let course = Course { side, ..shared.gate.course() };
-    let (mut upstream, _) = open(&shared, &startup, &origin, course).await?;
+    let opened = open(&shared, &startup, &origin, course).await;
+    if let (Some(own), Err(OpenError::Login(error))) = (own, &opened)
+        && error.is_authentication_failure()
+        && let Some(why) = outdated(&shared, &origin, Course { side: own, ..course }).await
+    {
+        return Err(OpenError::Outdated(why));
+    }
+    let (mut upstream, _) = opened?;
     let replayed = tokio::time::timeout(limit, replay::replay(&mut upstream, None, &want)).await;
     finish(&shared, replayed)?;
     rehearsed(&shared, &mut upstream, &mut want, &lines).await?;

@@ -29,6 +29,11 @@ pub(super) struct State {
     pub(super) repertoire_revision: u64,
 }
 
+/// Settings that cut short what takes long: replayed when nothing else is left to be.
+const HASTY: [&[u8]; 3] = [b"statement_timeout", b"lock_timeout", b"transaction_timeout"];
+/// The statement by which settings are replayed: not the unnamed one, which may be the client's. Closed each time.
+const SET: &[u8] = b"pgteal/set";
+
 /// Statements rehearsed on one upstream.
 const REHEARSALS: usize = 48;
 
@@ -140,11 +145,12 @@ impl Pipeline {
     fn setting(&mut self, name: &[u8], value: &[u8]) {
         put_parse(
             &mut self.bytes,
-            b"",
+            SET,
             b"SELECT pg_catalog.set_config($1::pg_catalog.text, $2::pg_catalog.text, false)",
         );
-        put_bind(&mut self.bytes, b"", &[Some(name), Some(value)]);
+        put_bind(&mut self.bytes, SET, &[Some(name), Some(value)]);
         put_execute(&mut self.bytes);
+        self.put_close(SET);
         put_sync(&mut self.bytes);
         self.units.push(Unit::Named(format!("setting {}", String::from_utf8_lossy(name))));
     }
@@ -160,11 +166,15 @@ impl Pipeline {
         self.units.push(Unit::Statement(name.into()));
     }
 
-    fn close(&mut self, name: &[u8]) {
+    fn put_close(&mut self, name: &[u8]) {
         put(&mut self.bytes, front::CLOSE, |out| {
             out.extend_from_slice(b"S");
             put_cstr(out, name);
         });
+    }
+
+    fn close(&mut self, name: &[u8]) {
+        self.put_close(name);
         put_sync(&mut self.bytes);
         self.units.push(Unit::Named("close".into()));
     }
@@ -175,7 +185,9 @@ impl Pipeline {
         for (name, value) in observed.settings.iter().filter(|(name, _)| is_encoding(name)) {
             self.setting(name, value);
         }
-        for (name, value) in observed.settings.iter().filter(|(name, _)| !is_encoding(name)) {
+        for (name, value) in
+            observed.settings.iter().filter(|(name, _)| !is_encoding(name) && !is_hasty(name))
+        {
             self.setting(name, value);
         }
         if let Some(user) = &observed.session_authorization {
@@ -188,6 +200,10 @@ impl Pipeline {
             self.query(format!("prepared statement {}", String::from_utf8_lossy(name)), text);
         }
     }
+}
+
+fn is_hasty(name: &[u8]) -> bool {
+    HASTY.contains(&name)
 }
 
 /// Brings an upstream from the state it has (`None`: just logged in) to `target`, in one round trip. Nothing is sent when
@@ -234,6 +250,11 @@ pub(super) async fn replay(
     }
     if let Some(message) = &target.unnamed {
         pipeline.statement(b"", message);
+    }
+    for (name, value) in
+        target.observed.settings.iter().filter(|(name, _)| observed_differs && is_hasty(name))
+    {
+        pipeline.setting(name, value);
     }
     run(upstream, pipeline).await
 }

@@ -44,6 +44,7 @@ struct Unnamed {
     /// The client was seen to leave it for a later unit.
     left_over: bool,
     parsed_in_unit: bool,
+    bound_in_unit: bool,
 }
 
 /// The zero-terminated string at the start of a body, or all of it when its end was cut off.
@@ -81,6 +82,7 @@ impl Statements {
         if name_of(statement).is_empty() {
             // Bound without a Parse in the same unit: this client relies on the statement staying.
             self.unnamed.left_over |= !self.unnamed.parsed_in_unit;
+            self.unnamed.bound_in_unit = true;
         }
     }
 
@@ -99,11 +101,12 @@ impl Statements {
     }
 
     /// A unit's Sync was forwarded.
-    pub(super) fn sync_sent(&mut self, bound: bool) {
-        if self.unnamed.parsed_in_unit && !bound {
+    pub(super) fn sync_sent(&mut self) {
+        if self.unnamed.parsed_in_unit && !self.unnamed.bound_in_unit {
             self.unnamed.left_over = true;
         }
         self.unnamed.parsed_in_unit = false;
+        self.unnamed.bound_in_unit = false;
     }
 
     /// The server confirmed the oldest pending Parse or Close.
@@ -185,13 +188,17 @@ impl Statements {
     }
 
     /// The Parse message of a statement.
-    pub(super) fn get(&self, name: &[u8]) -> Option<&ParseMessage> {
-        self.known.get(name)
+    pub(super) fn get(&self, name: &[u8]) -> Option<ParseMessage> {
+        if name.is_empty() { self.unnamed().map(Arc::from) } else { self.known.get(name).cloned() }
     }
 
     /// No server takes this statement any more.
     pub(super) fn is_broken(&mut self, name: Box<[u8]>) {
-        self.broken.insert(name);
+        if name.is_empty() {
+            self.unnamed.alive = false;
+        } else {
+            self.broken.insert(name);
+        }
         self.revision += 1;
     }
 
@@ -252,12 +259,17 @@ mod tests {
         let mut s = Statements::default();
         s.parse_sent(b"\0select 1\0\0\0", false, 1000);
         s.bind_sent(b"\0\0");
-        s.sync_sent(true);
+        s.sync_sent();
         assert_eq!(s.unnamed(), None);
         s.parse_sent(b"\0select 2\0\0\0", false, 1000);
-        s.sync_sent(false);
-        assert!(s.unnamed().is_some());
+        s.bind_sent(b"\0named\0");
+        s.sync_sent();
+        assert!(s.unnamed().is_some(), "what was bound is another one");
         s.query_sent();
+        assert_eq!(s.unnamed(), None);
+        s.parse_sent(b"\0select 3\0\0\0", false, 1000);
+        assert_eq!(s.get(b"").as_deref(), s.unnamed());
+        s.is_broken(Box::default());
         assert_eq!(s.unnamed(), None);
     }
 }

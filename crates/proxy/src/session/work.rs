@@ -6,18 +6,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use pgteal_wire::message::frontend::put_query;
 use pgteal_wire::tracker::Tracker;
 use tokio::io::AsyncWriteExt;
 
 use super::ending::End;
+use super::look::{self, Looked};
 use super::relay::Wake;
 use super::{OpenError, Second, Session, State, learn, observe, open, replay};
-use crate::cancel;
 use crate::registry::{Command, TurnAnswer, WarmAnswer, WarmState};
 use crate::route::Side;
 use crate::stats::Stats;
-use crate::upstream::{Answer, TalkError, Upstream};
+use crate::upstream::{TalkError, Upstream};
 
 /// While nobody waits for it, a session's state is looked at again no sooner than this after the last time.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -107,8 +106,9 @@ impl Session {
         let lines = if self.is_calm() { want.lines(&self.holdings) } else { Vec::new() };
         let params = self.upstream.as_ref().map_or(&self.told, |upstream| &upstream.params);
         let read_only = params.get("default_transaction_read_only").map(<[u8]>::to_vec);
+        let own = self.upstream.as_ref().map(|upstream| upstream.course.side);
         let (shared, origin) = (Arc::clone(&self.shared), Arc::clone(&self.origin));
-        let opening = open::open_second(shared, origin, side, read_only, want, lines);
+        let opening = open::open_second(shared, origin, side, own, read_only, want, lines);
         Second::Opening { side, task: tokio::spawn(opening) }
     }
 
@@ -122,33 +122,30 @@ impl Session {
     async fn look(&mut self) -> Result<(), End> {
         self.looked_at = Some(Instant::now());
         self.take_words();
-        let sql = observe::query(&self.holdings.names_to_ask());
         let mut aside = BytesMut::new();
         let Some(upstream) = &mut self.upstream else { return Ok(()) };
-        let asked = ask(upstream, &sql, self.shared.config.limits.observe(), &mut aside).await;
-        let more = !aside.is_empty();
-        if more {
+        let (names, limit) = (self.holdings.names_to_ask(), self.shared.config.limits.observe());
+        let looked = look::look(upstream, &names, &mut self.hurried, limit, &mut aside).await;
+        if !aside.is_empty() {
             self.tell_client(&aside).await?;
         }
         self.take_early();
-        let plain =
-            self.upstream.as_ref().and_then(|up| up.params.get("standard_conforming_strings")) == Some(b"on");
-        let answer = match asked {
-            Ok(answer) => answer,
+        match looked {
+            Ok(Looked::Rows(rows, silenced)) => {
+                let params = self.upstream.as_ref().map(|upstream| &upstream.params);
+                let plain =
+                    params.and_then(|params| params.get("standard_conforming_strings")) == Some(b"on");
+                let (observed, listed) = observe::read(rows, &silenced, self.origin.user(), plain);
+                self.holdings.observe(observed, &listed);
+            }
+            Ok(Looked::Never(error)) => self.holdings.is_unobservable(&error),
+            Ok(Looked::NotNow(error)) => {
+                self.second = Second::Failed(format!("the session's state cannot be observed: {error}"));
+            }
             Err(TalkError::Fatal { whole, .. }) => return Err(End::ServerSaid(whole)),
             Err(TalkError::Io(error)) => return Err(End::ServerGone(Some(error))),
             Err(_) => return Err(End::ServerGone(None)),
-        };
-        if let Some(error) = answer.error {
-            self.second = Second::Failed(format!("the session's state cannot be observed: {error}"));
-            return Ok(());
         }
-        let rows = answer.rows.into_iter().filter_map(|row| match <[_; 3]>::try_from(row) {
-            Ok([Some(kind), Some(name), value]) => Some((kind, name, value)),
-            _ => None,
-        });
-        let (observed, listed) = observe::read(rows.collect(), self.origin.user(), plain);
-        self.holdings.observe(observed, &listed);
         Ok(())
     }
 
@@ -157,9 +154,7 @@ impl Session {
     async fn ask_again(&mut self) -> Result<(), End> {
         let doubtful = std::mem::take(&mut self.doubtful).into_iter();
         let known: Vec<_> = doubtful
-            .filter_map(|refused| {
-                self.holdings.statements.get(&refused.name).cloned().map(|text| (refused, text))
-            })
+            .filter_map(|refused| self.holdings.statements.get(&refused.name).map(|text| (refused, text)))
             .collect();
         let mut aside = BytesMut::new();
         let Some(upstream) = &mut self.upstream else { return Ok(()) };
@@ -268,6 +263,10 @@ impl Session {
                 if let Second::Failed(_) = self.second {
                     self.second = Second::None;
                 }
+                if !self.shared.gate.is_closed() {
+                    // Passwords may have been changed back meanwhile; in the pause there is no time to try.
+                    self.holdings.outdated = None;
+                }
                 if self.warm_replies.len() < MAX_REPLIES {
                     self.warm_replies.extend(reply);
                 }
@@ -275,6 +274,7 @@ impl Session {
             Command::Cool => {
                 self.target = None;
                 self.holdings.forget_words();
+                self.holdings.outdated = None;
                 match std::mem::take(&mut self.second) {
                     Second::Ready { upstream, .. } => upstream.close_later(),
                     Second::Opening { task, .. } if self.upstream.is_some() => task.abort(),
@@ -411,34 +411,10 @@ impl Session {
                 return Err(End::NoUpstream(error));
             }
             Err(OpenError::Statements(refused)) => self.doubtful = refused,
+            Err(OpenError::Outdated(what)) => self.holdings.outdated = Some(what),
             Err(error) => self.second = Second::Failed(error.to_string()),
         }
         self.publish();
         Ok(())
     }
-}
-
-/// Sends one query of our own and reads its answer. When it takes longer than `limit` it is cancelled, and waited for as
-/// long again.
-pub(super) async fn ask(
-    upstream: &mut Upstream,
-    sql: &str,
-    limit: Duration,
-    aside: &mut BytesMut,
-) -> Result<Answer, TalkError> {
-    let mut out = BytesMut::new();
-    put_query(&mut out, sql);
-    upstream.stream.write_all(&out).await?;
-    upstream.stream.flush().await?;
-    let key = upstream.cancel.clone();
-    let server = Arc::clone(&upstream.server);
-    let answer = upstream.read_unit(aside);
-    tokio::pin!(answer);
-    if let Ok(answer) = tokio::time::timeout(limit, &mut answer).await {
-        return answer;
-    }
-    if let Some(key) = key {
-        let _ = tokio::time::timeout(limit, cancel::send(&server, &key)).await;
-    }
-    tokio::time::timeout(limit, answer).await.unwrap_or(Err(TalkError::Closed))
 }

@@ -1,0 +1,128 @@
+//! Owns the conversation of a look at a session, on the client's own upstream and harmless to it: one unit of the extended
+//! protocol, through a statement of our own that is closed again, so that the client's unnamed statement stays; and in a
+//! transaction of our own, so that what the client set for its transactions (serializable and deferrable, say) does not
+//! count. Refuses to know what the query asks.
+//!
+//! Timeouts of the client's own could end the look, and `transaction_timeout` the client with it. They are shown first and
+//! then silenced for the one transaction: `transaction_timeout` always, the others once one of them was too short, because
+//! of a silenced setting nobody can say any more whether the session itself set it.
+
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use pgteal_wire::message::frontend::{put_bind, put_execute, put_parse, put_sync};
+use pgteal_wire::message::tag::front;
+use pgteal_wire::message::{put, put_cstr};
+
+use super::ask;
+use super::observe::{self, Row};
+use crate::upstream::{TalkError, Upstream};
+
+/// The name of our statement. It is gone before a client could list it.
+const NAME: &[u8] = b"pgteal/look";
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY NOT DEFERRABLE";
+/// What `pg_stat_activity` shows last of an idle session that was looked at.
+const COMMIT: &str = "COMMIT /* pgteal looked at this session */";
+/// Ends a transaction with the session (PostgreSQL 17 and later).
+const FATAL: &str = "transaction_timeout";
+/// End a statement; errors are `query_canceled` and `lock_not_available`.
+const SHORT: [&str; 2] = ["statement_timeout", "lock_timeout"];
+
+/// What a look brought.
+#[derive(Debug)]
+pub(super) enum Looked {
+    /// The rows, and the settings that were silenced with the values that they had.
+    Rows(Vec<Row>, Vec<(&'static str, Vec<u8>)>),
+    /// The server would say so again: the session's role may not ask, say.
+    Never(String),
+    /// Another time it may.
+    NotNow(String),
+}
+
+/// Looks. `names` are possible names of custom settings; `hurried` says, and notes, that the client's own timeouts are too
+/// short for a look.
+///
+/// # Errors
+/// When the connection is lost.
+pub(super) async fn look(
+    upstream: &mut Upstream,
+    names: &[&str],
+    hurried: &mut bool,
+    limit: Duration,
+    aside: &mut BytesMut,
+) -> Result<Looked, TalkError> {
+    let began = Instant::now();
+    loop {
+        let silenced = silenced(upstream, *hurried);
+        let answer = ask::unit(upstream, &unit(names, &silenced), limit, aside).await?;
+        let Some(error) = answer.error else {
+            let mut shown = silenced.into_iter();
+            let mut rows = Vec::with_capacity(answer.rows.len());
+            let mut values = Vec::new();
+            for row in answer.rows {
+                match <[_; 3]>::try_from(row) {
+                    Ok([Some(kind), Some(name), value]) => rows.push((kind, name, value)),
+                    Ok(_) => {}
+                    Err(row) => values.extend(shown.next().zip(row.into_iter().next().flatten())),
+                }
+            }
+            return Ok(Looked::Rows(rows, values));
+        };
+        ask::unit(upstream, &ended(answer.in_failed_block), limit, aside).await?;
+        let in_time = began.elapsed() < limit;
+        if matches!(answer.sqlstate.as_str(), "57014" | "55P03") && in_time && !*hurried {
+            *hurried = true;
+            continue;
+        }
+        // Rolled back, out of resources, not in the right state, an operator's or the system's doing, an internal error.
+        let passes =
+            ["40", "53", "55", "57", "58", "XX"].iter().any(|class| answer.sqlstate.starts_with(class));
+        return Ok(if passes { Looked::NotNow(error) } else { Looked::Never(error) });
+    }
+}
+
+fn silenced(upstream: &Upstream, hurried: bool) -> Vec<&'static str> {
+    let version = upstream.params.get("server_version").unwrap_or_default();
+    let major = version.split(|byte| !byte.is_ascii_digit()).next().unwrap_or_default();
+    let major: u32 = std::str::from_utf8(major).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let fatal = (major >= 17).then_some(FATAL);
+    fatal.into_iter().chain(SHORT.into_iter().filter(|_| hurried)).collect()
+}
+
+fn unit(names: &[&str], silenced: &[&str]) -> BytesMut {
+    let mut out = BytesMut::new();
+    say(&mut out, BEGIN);
+    for setting in silenced {
+        say(&mut out, &format!("SHOW {setting}"));
+        say(&mut out, &format!("SET LOCAL {setting} = 0"));
+    }
+    say(&mut out, &observe::query(names, silenced));
+    say(&mut out, COMMIT);
+    put_sync(&mut out);
+    out
+}
+
+/// What is left of a unit that failed is taken away.
+fn ended(in_failed_block: bool) -> BytesMut {
+    let mut out = BytesMut::new();
+    close(&mut out);
+    if in_failed_block {
+        say(&mut out, "ROLLBACK");
+    }
+    put_sync(&mut out);
+    out
+}
+
+fn say(out: &mut BytesMut, sql: &str) {
+    put_parse(out, NAME, sql.as_bytes());
+    put_bind(out, NAME, &[None::<&[u8]>; 0]);
+    put_execute(out);
+    close(out);
+}
+
+fn close(out: &mut BytesMut) {
+    put(out, front::CLOSE, |out| {
+        out.extend_from_slice(b"S");
+        put_cstr(out, NAME);
+    });
+}
