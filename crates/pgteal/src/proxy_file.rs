@@ -5,9 +5,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use pgteal_core::deployment::Side;
+use pgteal_core::postgres::{ConnInfo, SslMode};
 use serde::Serialize;
 
-use crate::config::{Auth, Env, Loaded};
+use crate::config::{Auth, Env, Loaded, Provider};
 use crate::errors::Failure;
 use crate::sides;
 
@@ -39,6 +40,27 @@ struct Server {
     host: String,
     port: u16,
     sslmode: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sslrootcert: Option<PathBuf>,
+}
+
+impl Server {
+    /// As a connection string says it, so that the proxy trusts nobody whom pgteal would not.
+    fn of(info: &ConnInfo) -> Self {
+        let sslmode = info.sslmode();
+        // With `verify-full` it is the name that the certificate is held against.
+        let address = info.hostaddr().filter(|_| sslmode != SslMode::VerifyFull);
+        Self {
+            host: address.map_or_else(|| info.host().to_owned(), |address| address.to_string()),
+            port: info.port(),
+            // The proxy has no `allow`; libpq's `prefer` is never weaker.
+            sslmode: if sslmode == SslMode::Allow { SslMode::Prefer } else { sslmode }.as_str(),
+            // The proxy may be started elsewhere.
+            sslrootcert: info
+                .sslrootcert()
+                .map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned())),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -98,10 +120,12 @@ pub fn socket(loaded: &Loaded) -> Result<(PathBuf, u16), Failure> {
 pub fn text(loaded: &Loaded, env: &Env) -> Result<String, Failure> {
     let (config, blue) = (&loaded.config.proxy, sides::blue(loaded, env)?);
     let (unix_dir, unix_port) = socket(loaded)?;
-    let (green_host, green_port) = sides::green_address(loaded, env)?;
-    let green_sslmode = match loaded.config.green.provider {
-        crate::config::Provider::Existing => sides::existing_green(loaded, env)?.sslmode().as_str(),
-        crate::config::Provider::Local => "prefer",
+    let green = match loaded.config.green.provider {
+        Provider::Existing => Server::of(&sides::existing_green(loaded, env)?),
+        Provider::Local => {
+            let (host, port) = sides::green_address(loaded, env)?;
+            Server { host, port, sslmode: SslMode::Prefer.as_str(), sslrootcert: None }
+        }
     };
     let password = blue.password_for(blue.database()).is_some();
     let file = File {
@@ -110,8 +134,8 @@ pub fn text(loaded: &Loaded, env: &Env) -> Result<String, Failure> {
         unix_port,
         state_file: loaded.state_dir().join("proxy.state"),
         initial_route: Side::Blue,
-        blue: Server { host: blue.host().into(), port: blue.port(), sslmode: known(blue.sslmode().as_str()) },
-        green: Server { host: green_host, port: green_port, sslmode: known(green_sslmode) },
+        blue: Server::of(&blue),
+        green,
         auth: Login {
             method: config.auth,
             service_user: blue.user().into(),
@@ -131,11 +155,6 @@ pub fn text(loaded: &Loaded, env: &Env) -> Result<String, Failure> {
         reason: error.to_string(),
     })?;
     Ok(format!("# Written by `pgteal proxy` from {}; changes here are lost.\n{text}", loaded.path.display()))
-}
-
-/// The proxy has no `allow`; libpq's `prefer` is never weaker.
-fn known(sslmode: &'static str) -> &'static str {
-    if sslmode == "allow" { "prefer" } else { sslmode }
 }
 
 /// Where the file is written.

@@ -10,7 +10,7 @@ mod service;
 mod uri;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -220,9 +220,29 @@ impl ConnInfo {
         &self.host
     }
 
+    /// The address to connect to, where it is given beside the host name (`hostaddr`).
+    pub fn hostaddr(&self) -> Option<IpAddr> {
+        self.hostaddr
+    }
+
     /// The port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The file with the root certificates that the server's is verified by: the one given, or libpq's default, which
+    /// `sslmode=require` only heeds where it exists. `None` when nothing is verified, or by the system's store.
+    pub fn sslrootcert(&self) -> Option<&Path> {
+        let path = match &self.rootcert {
+            RootCert::File(path) | RootCert::Default(Some(path)) => path,
+            RootCert::Default(None) | RootCert::System => return None,
+        };
+        let heeded = match self.sslmode {
+            SslMode::VerifyCa | SslMode::VerifyFull => true,
+            SslMode::Require => matches!(self.rootcert, RootCert::File(_)) || path.exists(),
+            SslMode::Disable | SslMode::Allow | SslMode::Prefer => false,
+        };
+        heeded.then_some(path)
     }
 
     /// The role that logs in.

@@ -59,6 +59,11 @@ fn defaults_are_those_of_libpq() {
     assert_eq!(parse("host=h connect_timeout=1").connect_timeout, Duration::from_secs(2));
     assert_eq!(parse("host=h connect_timeout=0").connect_timeout, ConnInfo::DEFAULT_CONNECT_TIMEOUT);
     assert_eq!(parse("host=h sslrootcert=system").sslmode(), SslMode::VerifyFull);
+    assert_eq!(parse("host=h sslrootcert=system").sslrootcert(), None);
+    for (sslmode, verifies) in [("prefer", false), ("require", true), ("verify-ca", true)] {
+        let info = parse(&format!("host=h sslrootcert=/r sslmode={sslmode}"));
+        assert_eq!(info.sslrootcert().is_some(), verifies, "{sslmode}");
+    }
 }
 
 #[test]
