@@ -32,7 +32,7 @@ pub enum Decision {
         /// Not earlier.
         not_before: Option<Timestamp>,
     },
-    /// Observe a started step, and apply it if it is not done, not before a time.
+    /// Guard a started step again where it may be undone, observe it, and apply it if it is not done, not before a time.
     Continue {
         /// The step.
         step: usize,

@@ -77,6 +77,8 @@ pub trait Step<W: Send + Sync + 'static>: Send + Sync {
     /// Looks before `Started` is recorded whether the step may begin at all: that what earlier steps brought about
     /// still holds. Refusing here unwinds the run without this step having started, which for the point of no return
     /// is the last moment to refuse. [`Step::observe`] is asked at the same time, and dropped when this refuses.
+    /// Inside the section both may be asked while the step before is looked at, and are asked again before each further
+    /// try that can still be undone.
     ///
     /// # Errors
     /// Refused if the step must not begin; Unknown if that could not be found out.

@@ -62,8 +62,19 @@ impl<W: Send + Sync + 'static> Driver<W> {
         self.try_once(index, seen, cx.facts).await
     }
 
+    /// Tries a started step again. While the section can still be undone its guard is asked again too: what it watches
+    /// over may have been lost since, and trying on would keep clients waiting for nothing.
     pub(super) async fn pursue(&mut self, index: usize) -> Result<(), DriverError> {
-        self.try_once(index, None, Noted::default()).await
+        if !self.state.is_bounded() {
+            return self.try_once(index, None, Noted::default()).await;
+        }
+        let (step, cx) = (self.step(index)?, self.cx(index));
+        match self.interruptible(true, attempt::enter(&*step, &self.setup.world, &cx)).await {
+            None => Ok(()),
+            Some(Err(error)) => self.fail(index, error).await,
+            Some(Ok(Verdict::Failed(_))) => self.try_once(index, None, cx.facts).await,
+            Some(Ok(seen)) => self.try_once(index, Some(seen), cx.facts).await,
+        }
     }
 
     /// Tries a started step, from what was `seen` of it and `noted` by it before it had started.
@@ -132,12 +143,16 @@ impl<W: Send + Sync + 'static> Driver<W> {
     }
 
     /// Enters the step at `index` while the one before it is looked at: in the section clients wait for every look. Where
-    /// that one is not seen to be done, nothing of this counts.
+    /// that one is not seen to be done, nothing of this counts. The point of no return is not entered ahead: its guard is
+    /// the last word.
     async fn look_ahead(&self, index: usize) -> Option<Ahead> {
         if index == 0 || !self.is_success_held_back(index - 1) {
             return None;
         }
         let (step, cx) = (self.step(index).ok()?, Cx { attempt: 1, ..self.cx(index) });
+        if step.kind() == StepKind::PointOfNoReturn {
+            return None;
+        }
         let entered = attempt::enter(&*step, &self.setup.world, &cx).await;
         Some(Ahead { index, cx, entered })
     }

@@ -356,3 +356,49 @@ async fn what_was_seen_behind_a_step_that_is_not_done_does_not_count() {
     // Asked beside each look at the first step, and told that it is its own first attempt.
     assert_eq!(attempts, [1, 1]);
 }
+
+/// A step whose apply changes nothing, and whose guard refuses from the second time on.
+struct Fickle(Mutex<u32>);
+
+#[async_trait::async_trait]
+impl Step<()> for Fickle {
+    fn id(&self) -> &'static str {
+        "fickle"
+    }
+
+    fn title(&self) -> &'static str {
+        "change nothing"
+    }
+
+    async fn guard(&self, _world: &(), _cx: &Cx) -> Result<(), StepError> {
+        let mut asked = self.0.lock().unwrap();
+        *asked += 1;
+        if *asked > 1 { Err(StepError::refused("the guard", "the hold is lost")) } else { Ok(()) }
+    }
+
+    async fn observe(&self, _world: &(), _cx: &Cx) -> Result<Observation, StepError> {
+        Ok(Observation::NotDone)
+    }
+
+    async fn apply(&self, _world: &(), _cx: &Cx) -> Result<(), StepError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guard_that_refuses_the_second_try_ends_the_section_before_its_deadline() {
+    let steps: Vec<Arc<dyn Step<()>>> =
+        vec![Arc::new(Held(Mutex::default())), Arc::new(Fickle(Mutex::default()))];
+    let registry = Arc::new(Registry::new("switch", steps).unwrap());
+    let journal = Arc::new(MemoryJournal::new());
+    let deployment = DeploymentId::generate();
+    let lease = journal.take_lease(&deployment, "one", story::beginning());
+    let plan =
+        registry.plan(deployment, |_| Some(json!({}))).section("hold", "fickle", 2_000).freeze().unwrap();
+    let setup = Setup::new(registry, Arc::clone(&journal) as Arc<dyn Journal>, Arc::new(()));
+    let mut driver = Driver::create(setup, RunId::generate("switch").unwrap(), plan, &lease).await.unwrap();
+    let began = Instant::now();
+    let outcome = driver.run().await.unwrap();
+    assert!(matches!(outcome, Outcome::Unwound { cause: Cause::Refused { .. } }), "{outcome:?}");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}

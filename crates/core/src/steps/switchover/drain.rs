@@ -47,7 +47,12 @@ impl Step<World> for Drain {
             OnDrain::Terminate | OnDrain::Abort => cx.within(settings.drain_budget),
         };
         let terminate = settings.on_drain == OnDrain::Terminate;
-        let drained = world.routers(|router| router.drain(cx.epoch().0, budget, terminate)).await?;
+        let drained = world.routers(|router| router.drain(cx.epoch().0, budget, terminate)).await;
+        if matches!(drained, Err(StepError::Refused(_))) {
+            // A hold that was lost since the guard is what is to be told.
+            still_held(world, self.0, cx).await?;
+        }
+        let drained = drained?;
         let terminated: u64 = drained.iter().map(|d| d.terminated).sum();
         let busy: u64 = drained.iter().map(|d| d.busy).sum();
         cx.note("terminated", terminated);
