@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 
 use pgteal_wire::frame::{self, FrameError, LARGE_MESSAGE_LIMIT};
-use pgteal_wire::message::report::Fields;
 use pgteal_wire::message::tag::{back, front};
 use pgteal_wire::tracker::Reply;
 
@@ -17,6 +16,8 @@ use crate::upstream::Upstream;
 
 /// Server messages up to this size are waited for whole when their content matters.
 const WHOLE: usize = 4096;
+/// The longest value of a setting that is noted beyond that.
+const LONG_SETTING: usize = 64 * 1024;
 
 /// Why the relay stopped to let something else happen.
 #[derive(Debug)]
@@ -242,7 +243,7 @@ impl Session {
                 if self.down.pending().is_empty() {
                     return Ok(());
                 }
-                self.down_walk.pass(&mut self.down);
+                self.pass_down();
                 continue;
             }
             let pending = self.down.pending();
@@ -252,29 +253,39 @@ impl Session {
                 back::READY_FOR_QUERY | back::COMMAND_COMPLETE | back::PARAMETER_STATUS | back::ERROR
             );
             let body = pending.get(frame::HEADER_LEN..header.total);
-            if matters && body.is_none() && header.total <= WHOLE {
+            if matters && body.is_none() && pending.len() < header.total.min(WHOLE) {
                 return Ok(());
             }
+            if header.tag == back::ERROR {
+                let start = body.or_else(|| pending.get(frame::HEADER_LEN..)).unwrap_or_default();
+                self.server_said_why |= begins_fatal(start);
+            }
+            let keep = if header.tag == back::PARAMETER_STATUS && body.is_none() { LONG_SETTING } else { 0 };
             let body = if matters { body.unwrap_or_default() } else { &[] };
             let reply = self.tracker.server(header.tag, body);
             self.holdings.server_message(header.tag, body, reply);
-            match header.tag {
-                back::PARAMETER_STATUS => {
-                    if let Some(upstream) = &mut self.upstream {
-                        upstream.params.take(body);
-                    }
-                }
-                back::ERROR => {
-                    self.server_said_why |= Fields::parse(body).is_ok_and(|fields| fields.is_fatal())
-                }
-                _ => {}
+            if header.tag == back::PARAMETER_STATUS
+                && keep == 0
+                && let Some(upstream) = &mut self.upstream
+            {
+                upstream.params.take(body);
             }
             self.down.clear(frame::HEADER_LEN);
-            self.down_walk.begin(header.tag, header.body_len(), 0);
-            self.down_walk.pass(&mut self.down);
+            self.down_walk.begin(header.tag, header.body_len(), keep);
+            self.pass_down();
             if let Reply::UnitEnded(_) = reply {
                 self.unit_ended();
             }
+        }
+    }
+
+    /// Lets a server message's body pass; a setting too long to be waited for is noted at its end.
+    fn pass_down(&mut self) {
+        if let Some(body) = self.down_walk.pass(&mut self.down) {
+            if let Some(upstream) = self.upstream.as_mut().filter(|_| !body.cut) {
+                upstream.params.take(body.bytes);
+            }
+            self.down_walk.slim();
         }
     }
 
@@ -297,6 +308,33 @@ impl Session {
             self.down.put_pending(&early);
             // Bad bytes show again at the next read.
             let _ = self.scan_server();
+        }
+    }
+}
+
+/// Whether an error ends its session, by its beginning: severities come first (PostgreSQL documentation, "Error and Notice
+/// Message Fields").
+fn begins_fatal(start: &[u8]) -> bool {
+    let severity = start.split(|byte| *byte == 0).find(|field| field.first() == Some(&b'V'));
+    matches!(severity, Some(b"VFATAL" | b"VPANIC"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn the_beginning_of_an_error_tells_whether_it_is_the_last_word() {
+        let cases: [(&[u8], bool); 5] = [
+            (b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to a very lo", true),
+            (b"SSCHWERWIEGEND\0VPANIC\0C57P01\0M\0\0", true),
+            (b"SERROR\0VERROR\0C22012\0Mdivision by zero\0VFATAL", false),
+            (b"SFEHLER\0VER", false),
+            (b"", false),
+        ];
+        for (start, fatal) in cases {
+            assert_eq!(begins_fatal(start), fatal, "{}", String::from_utf8_lossy(start));
         }
     }
 }

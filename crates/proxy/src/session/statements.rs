@@ -47,14 +47,28 @@ struct Unnamed {
     bound_in_unit: bool,
 }
 
+impl Unnamed {
+    /// Forgets the message; what a large one took is given back.
+    fn empty(&mut self) {
+        self.message.clear();
+        self.message.shrink_to(ROOMY);
+    }
+}
+
 /// The zero-terminated string at the start of a body, or all of it when its end was cut off.
 pub(super) fn name_of(body: &[u8]) -> &[u8] {
     body.iter().position(|byte| *byte == 0).and_then(|end| body.get(..end)).unwrap_or(body)
 }
 
-fn message(body: &[u8]) -> impl Iterator<Item = u8> + '_ {
+/// Capacity that the unnamed statement's message keeps from one to the next, in bytes.
+const ROOMY: usize = 4096;
+
+fn put_message(out: &mut Vec<u8>, body: &[u8]) {
     let len = u32::try_from(body.len() + HEADER_LEN - 1).unwrap_or(u32::MAX);
-    std::iter::once(b'P').chain(len.to_be_bytes()).chain(body.iter().copied())
+    out.reserve_exact(body.len() + HEADER_LEN);
+    out.push(b'P');
+    out.extend_from_slice(&len.to_be_bytes());
+    out.extend_from_slice(body);
 }
 
 impl Statements {
@@ -62,9 +76,9 @@ impl Statements {
     pub(super) fn parse_sent(&mut self, body: &[u8], cut: bool, room: usize) {
         let name = name_of(body);
         if name.is_empty() {
-            self.unnamed.message.clear();
+            self.unnamed.empty();
             if !cut {
-                self.unnamed.message.extend(message(body));
+                put_message(&mut self.unnamed.message, body);
             }
             self.unnamed.alive = !cut;
             self.unnamed.parsed_in_unit = true;
@@ -72,7 +86,11 @@ impl Statements {
             return;
         }
         let keep = !cut && self.bytes + body.len() <= room;
-        let kept = keep.then(|| message(body).collect());
+        let kept = keep.then(|| {
+            let mut message = Vec::new();
+            put_message(&mut message, body);
+            message.into()
+        });
         self.pending.push_back(Pending::Parse(name.into(), kept));
     }
 
@@ -98,6 +116,7 @@ impl Statements {
     /// A simple query was forwarded: it destroys the unnamed statement.
     pub(super) fn query_sent(&mut self) {
         self.unnamed.alive = false;
+        self.unnamed.empty();
     }
 
     /// A unit's Sync was forwarded.
@@ -241,6 +260,20 @@ mod tests {
         s.confirmed();
         assert!(names(&s).is_empty());
         assert_eq!(s.bytes, 0);
+    }
+
+    #[test]
+    fn a_large_unnamed_statement_takes_no_memory_once_it_is_gone() {
+        let mut s = Statements::default();
+        let large = [&[0], &[b'x'; 100_000][..], &[0, 0, 0]].concat();
+        let ends: [fn(&mut Statements); 2] =
+            [Statements::query_sent, |s| s.parse_sent(b"\0select 1\0\0\0", false, 1000)];
+        for end in ends {
+            s.parse_sent(&large, false, 1_000_000);
+            assert_eq!(s.unnamed.message.len(), large.len() + HEADER_LEN);
+            end(&mut s);
+            assert!(s.unnamed.message.capacity() <= ROOMY, "{}", s.unnamed.message.capacity());
+        }
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Walk {
 
     /// Gives back memory that one large message took.
     pub(super) fn slim(&mut self) {
-        if self.kept.capacity() > 64 * 1024 {
+        if self.kept.capacity() > 8 * 1024 {
             self.kept = Vec::new();
         }
     }
