@@ -445,6 +445,12 @@ impl World {
         staged.filter(|staged| staged.is_open())
     }
 
+    /// The session on which a staged fence was committed: it has nothing to do any more.
+    pub(crate) fn raised_on(&self, side: Side, database: &DatabaseKey) -> Option<Session> {
+        let staged = self.all_staged().get(&(side, database.name.clone())).cloned();
+        staged.filter(|staged| !staged.is_open()).map(|staged| staged.session().clone())
+    }
+
     /// Takes back the fences of a side that wait for their commit, and with them the locks they hold.
     pub(crate) async fn unstage(&self, side: Side) {
         for database in &self.databases {

@@ -55,7 +55,7 @@ async fn no_value_is_given_out_twice_in_either_direction() {
         let beyond = next(from, "big").await + 3 * i64::from(GAP);
         from.batch("test", &format!("select setval('public.big', {beyond})")).await.unwrap();
         given.push(("big", beyond));
-        let settled = again.settle(from, to).await.unwrap();
+        let settled = again.settle(from, None, to).await.unwrap();
         assert_eq!(settled.repaired, 1, "big ran past its bound");
         assert_eq!(settled.exact, 2, "round cycles, near has no room");
         assert!(is_carried(from, to).await.unwrap());
@@ -88,8 +88,38 @@ async fn exactly_means_exactly() {
     }
     let carrier = Carrier::advance(&blue, &green, 0).await.unwrap();
     assert_eq!((carrier.missing.len(), carrier.advanced), (1, 0));
-    assert_eq!(carrier.settle(&blue, &green).await.unwrap().exact, ALL.len() - 1);
+    assert_eq!(carrier.settle(&blue, None, &green).await.unwrap().exact, ALL.len() - 1);
     for name in ["big", "fresh", "int"] {
         assert_eq!(next(&blue, name).await, next(&green, name).await, "{name}");
+    }
+}
+
+/// Where there are many, two sessions look; what the second cannot say is asked of the first.
+#[tokio::test]
+async fn of_many_none_is_overlooked_with_a_second_session_or_without() {
+    let (clusters, blue, green) = pair().await;
+    let many =
+        "do $$ begin for i in 1..600 loop execute format('create sequence many_%s', i); end loop; end $$";
+    for cluster in [&clusters.0, &clusters.1] {
+        cluster.sql(many).await.unwrap();
+    }
+    let info = ConnInfo::at("127.0.0.1", clusters.0.port(), "postgres").with_database("postgres");
+    let second = Server::new("blue", info).unwrap();
+    let second = second.connect("postgres", Purpose::long("second")).await.unwrap();
+    let mut value = 1_000_000;
+    for is_lost in [false, true] {
+        let carrier = Carrier::advance(&blue, &green, GAP).await.unwrap();
+        carrier.warm_second(&second).await.unwrap();
+        value *= 10;
+        for i in [1, 300, 301, 600] {
+            blue.batch("test", &format!("select setval('public.many_{i}', {value})")).await.unwrap();
+        }
+        if is_lost {
+            let end = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'pgteal/second'";
+            blue.batch("test", end).await.unwrap();
+        }
+        let settled = carrier.settle(&blue, Some(&second), &green).await.unwrap();
+        assert_eq!(settled.repaired, 4, "lost: {is_lost}");
+        assert!(is_carried(&blue, &green).await.unwrap(), "lost: {is_lost}");
     }
 }

@@ -1,7 +1,7 @@
 //! Owns carrying the values of sequences from the side that serves to the one that will: far ahead long before the pause,
 //! exactly where a gap would hurt. Refuses to know which side is which.
 //!
-//! In the pause nothing grows with the number of sequences but one query that is answered in one round trip.
+//! In the pause nothing grows with the number of sequences but one look that is answered in one round trip.
 
 use std::collections::HashMap;
 
@@ -19,6 +19,8 @@ pub const GAP: u32 = 100_000;
 const PART: i128 = 1000;
 /// Below this a gap is not worth its hole.
 const LEAST: u32 = 10;
+/// From so many sequences on two sessions look at them: one takes some 2 us for each.
+const MANY: usize = 500;
 
 /// What was done ahead, and what is left for the pause.
 #[derive(Debug, Clone)]
@@ -76,10 +78,36 @@ impl Carrier {
         Ok(Self { watches, names, exact, reader, missing, advanced: ahead.len() })
     }
 
+    /// Makes a second session of `from` ready for its part in [`Carrier::settle`].
+    pub async fn warm_second(&self, second: &Session) -> Result<()> {
+        if self.watches.len() >= MANY {
+            moved_past(second, self.halves().1).await?;
+        }
+        Ok(())
+    }
+
+    fn halves(&self) -> (&[Watch], &[Watch]) {
+        self.watches.split_at(self.watches.len() / 2)
+    }
+
     /// In the pause, when nobody uses the sequences of `from` any more: sets those that ran past their bound, and those
     /// that are always exact.
-    pub async fn settle(&self, from: &Session, to: &Session) -> Result<Settled> {
-        let past = moved_past(from, &self.watches).await?;
+    ///
+    /// Where there are many, the second session looks at half of them meanwhile.
+    pub async fn settle(&self, from: &Session, second: Option<&Session>, to: &Session) -> Result<Settled> {
+        let past = match second {
+            Some(second) if self.watches.len() >= MANY => {
+                let (own, other) = self.halves();
+                let (past, rest) = futures::join!(moved_past(from, own), moved_past(second, other));
+                let rest = match rest {
+                    Ok(rest) => rest,
+                    // A session that was lost costs time and nothing else.
+                    Err(_) => moved_past(from, other).await?,
+                };
+                [past?, rest].concat()
+            }
+            _ => moved_past(from, &self.watches).await?,
+        };
         let names: Vec<SequenceName> = past.iter().filter_map(|oid| self.names.get(oid).cloned()).collect();
         copy(from, to, &names, &SequenceReader::new(&names)).await?;
         copy(from, to, &self.exact, &self.reader).await?;

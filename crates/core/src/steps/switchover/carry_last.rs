@@ -47,7 +47,8 @@ impl Step<World> for CarryLast {
             let to = world.session(self.0.to, database).await?;
             let (checked, set) = match world.carrier(database) {
                 Some(carrier) => {
-                    let settled = carrier.settle(&from, &to).await?;
+                    let second = world.raised_on(self.0.from, database);
+                    let settled = carrier.settle(&from, second.as_ref(), &to).await?;
                     (settled.checked, settled.repaired + settled.exact)
                 }
                 // Nothing is known from before the pause: slower, and as right.

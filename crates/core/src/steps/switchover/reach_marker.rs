@@ -1,5 +1,6 @@
-//! Writes the marker on the fenced side, unless the fence has sent one right behind itself, and waits until the other side has applied it: the proof that everything
-//! committed before the fence is there. Then makes what was applied durable. Never "lag looks like 0".
+//! Writes the marker on the fenced side, unless the fence has sent one right behind itself, and waits until the other side
+//! has applied it: the proof that everything committed before the fence is there. Then makes what was applied durable.
+//! Never "lag looks like 0".
 
 use async_trait::async_trait;
 use pgteal_postgres::marker;

@@ -31,6 +31,9 @@ impl StageFence {
         wal::insert_lsn(&session).await?;
         marker::warm(&session).await?;
         fence.probe(&world.session(side, database).await?).await?;
+        if let Some(carrier) = world.carrier(database) {
+            carrier.warm_second(&session).await?;
+        }
         world.stage(side, database, fence.stage_raise(session, epoch).await?);
         Ok(())
     }
