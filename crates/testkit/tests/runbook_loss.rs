@@ -65,17 +65,23 @@ async fn with_green_dead_for_good_blue_becomes_what_it_was() {
     assert!(status.stdout.contains(advice), "{}", status.stdout);
 }
 
-/// Blue dies for good in the middle of the switch's last steps: the run comes to its end without it, and `finish` leaves
-/// nothing on green.
+/// Blue dies for good at the point of no return, or in the middle of the switch's last steps: the run comes to its end
+/// without it, and `finish` leaves nothing on green.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_blue_dead_for_good_green_is_left_clean() {
+    for moment in ["switch/repoint/started", "switch/release/succeeded"] {
+        green_is_left_clean(moment).await;
+    }
+}
+
+async fn green_is_left_clean(moment: &str) {
     let rig = rig_cli::Rig::new(15, 18, 200).await;
     let found = "SELECT string_agg(c.relname || c.relreplident::text, ' ' ORDER BY c.relname) FROM pg_class c JOIN pg_namespace n
         ON n.oid = c.relnamespace WHERE n.nspname = 'shop' AND c.relkind IN ('r', 'p')";
     let identities = rig.blue.sql_in("shop", found).await.unwrap();
     rig.must(&["up"]).await;
     assert_ne!(rig.green.sql_in("shop", found).await.unwrap(), identities, "the test shows nothing");
-    let (end, output) = rig.crash(&["switch"], "switch/release/succeeded").await;
+    let (end, output) = rig.crash(&["switch"], moment).await;
     assert_eq!(end, End::Crashed, "{}{}", output.stdout, output.stderr);
     rig.blue.kill9().unwrap();
 

@@ -118,9 +118,9 @@ impl Dump {
     }
 }
 
-/// The fence's triggers stand on tables of users, and its event trigger in no schema: pg_dump cannot leave them out.
+/// The fence's triggers stand on tables of users, and its event triggers in no schema: pg_dump cannot leave them out.
 fn is_ours(entry: &Entry) -> bool {
-    let ours = |name: &str| name == "~pgteal_fence" || name.starts_with("pgteal_") && name.ends_with("_ddl");
+    let ours = |name: &str| name == "~pgteal_fence" || name.starts_with("pgteal_");
     match entry.kind.as_str() {
         "TRIGGER" => entry.name.ends_with("~pgteal_fence"),
         "EVENT TRIGGER" => ours(&entry.name),

@@ -122,11 +122,12 @@ impl Fence {
     }
 
     /// Takes the seal, on a session of its own. Waits up to `bound` for the transactions that have changed the schema;
-    /// who comes meanwhile is refused already. Without [`Fence::is_watched`] it means nothing.
+    /// who comes meanwhile is refused already. It is gone when nothing was asked of it for as long as `keep`, so that a
+    /// controller that froze does not keep users from their DDL. Without [`Fence::is_watched`] it means nothing.
     ///
     /// # Errors
     /// [`Error::NotReached`] names the transactions that did not end.
-    pub async fn seal(&self, session: Session, bound: Duration) -> Result<Seal> {
+    pub async fn seal(&self, session: Session, bound: Duration, keep: Duration) -> Result<Seal> {
         let doing = "sealing the schema";
         if session.is_shared() {
             return Err(session.unexpected(doing, "a lock was asked for on a shared session"));
@@ -134,7 +135,9 @@ impl Fence {
         // A controller whose machine is gone must not keep the lock for as long as TCP has patience.
         let sql = format!(
             "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3;
-             SET lock_timeout = {}; SELECT pg_advisory_lock({LOCK}); RESET lock_timeout",
+             SET idle_session_timeout = {}; SET lock_timeout = {};
+             SELECT pg_advisory_lock({LOCK}); RESET lock_timeout",
+            keep.as_millis(),
             bound.as_millis()
         );
         match session.within(bound + GRACE).batch(doing, &sql).await {

@@ -11,6 +11,7 @@ use crate::fence::install;
 
 const ID: &str = "seal2345";
 const BOUND: Duration = Duration::from_millis(300);
+const KEEP: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_a_seal_no_schema_changes_and_what_else_does_is_seen() {
@@ -30,7 +31,7 @@ async fn under_a_seal_no_schema_changes_and_what_else_does_is_seen() {
         let (slow, client) = (cluster(major).client(db).await, cluster(major).client(db).await);
         slow.batch_execute("BEGIN; GRANT SELECT ON t TO PUBLIC").await.unwrap();
         client.batch_execute("CREATE TABLE beside (a int)").await.unwrap();
-        match fence.seal(open().await, BOUND).await {
+        match fence.seal(open().await, BOUND, KEEP).await {
             Err(Error::NotReached { last, .. }) => {
                 assert!(last.contains("of role postgres"), "{major}: {last}")
             }
@@ -41,7 +42,7 @@ async fn under_a_seal_no_schema_changes_and_what_else_does_is_seen() {
         slow.batch_execute("COMMIT; BEGIN; LOCK t").await.unwrap();
         let waits = tokio::spawn(async move { client.batch_execute("ALTER TABLE t ADD COLUMN w int").await });
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let seal = fence.seal(open().await, BOUND).await.unwrap();
+        let seal = fence.seal(open().await, BOUND, KEEP).await.unwrap();
         slow.batch_execute("COMMIT").await.unwrap();
         assert_eq!(state(waits.await.unwrap()), "25006", "{major}");
 
@@ -95,7 +96,11 @@ async fn under_a_seal_no_schema_changes_and_what_else_does_is_seen() {
         assert!(seal.changes().await.is_err(), "{major}: it is lost, and says so");
 
         drop(seal);
+        // A controller that stands still keeps nobody from DDL for longer than it said.
+        let seal = fence.seal(open().await, BOUND, BOUND).await.unwrap();
+        tokio::time::sleep(3 * BOUND).await;
         client.batch_execute("CREATE TABLE late (a int)").await.unwrap();
+        assert!(seal.changes().await.is_err(), "{major}: it ended, and says so");
         fence.remove(&mut s, Duration::from_secs(10), &mut |_| {}).await.unwrap();
         let left = client.query_one("SELECT count(*) FROM pg_event_trigger", &[]).await.unwrap();
         assert_eq!(left.get::<_, i64>(0), 0, "{major}");

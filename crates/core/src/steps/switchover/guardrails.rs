@@ -21,6 +21,8 @@ use crate::world::World;
 const TRIALS: u32 = 5;
 /// How long DDL that is under way may take to end; who begins any meanwhile is refused.
 const SEAL_BOUND: Duration = Duration::from_secs(10);
+/// What is done under the seal besides the wait for a calm moment takes no longer than this.
+const SEAL_SPARE: Duration = Duration::from_secs(300);
 /// The lag is what the other side has confirmed to have on its disk, which it tells now and then.
 const LAG_BOUND: Duration = Duration::from_secs(5);
 /// Between two looks at the lag.
@@ -72,7 +74,7 @@ impl Guardrails {
                         "DDL in database {name} on {side} is not watched as `up` left it"
                     )));
                 }
-                match fence.seal(session, SEAL_BOUND).await {
+                match fence.seal(session, SEAL_BOUND, world.settings.calm_wait + SEAL_SPARE).await {
                     Ok(seal) => Ok(Ok(seal)),
                     Err(Error::NotReached { last, .. }) => {
                         Ok(Err(format!("DDL is under way in database {name} on {side}: {last}")))

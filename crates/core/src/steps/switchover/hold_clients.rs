@@ -7,6 +7,7 @@ use pgteal_saga::{Cx, Durability, Observation, Step, StepError};
 
 use crate::deployment::Direction;
 use crate::steps::still_sealed;
+use crate::steps::switchover::freshen::Freshen;
 use crate::steps::switchover::guardrails;
 use crate::world::World;
 
@@ -34,9 +35,13 @@ impl Step<World> for HoldClients {
         Durability::Sync
     }
 
-    /// A run that was taken up again looks again: what the guardrails saw may be days old, and nothing has kept it.
+    /// A run that was taken up again freshens and looks again: what was filled and seen then may be days old, and nothing
+    /// has kept it.
     async fn guard(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
         if !world.is_guarded() {
+            if !world.is_fresh() {
+                Freshen(self.0).apply(world, cx).await?;
+            }
             guardrails::look(world, self.0, cx).await?;
         }
         still_sealed(world, self.0.from).await

@@ -35,6 +35,8 @@ impl Step<World> for MakeWayBack {
     }
 
     async fn undo(&self, world: &World, _cx: &Cx) -> Result<(), StepError> {
+        // This may take long where a side does not answer; the users' DDL need not wait for it.
+        world.unseal().await;
         stream::remove(world, self.0.opposite()).await
     }
 }

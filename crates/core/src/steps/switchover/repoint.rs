@@ -131,8 +131,8 @@ impl Step<World> for Repoint {
 
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
         // I1 for a run that was resumed here, or tries again: the old side must refuse writes before the new one takes the
-        // first. Else the guard has seen it.
-        if !world.take_fence_seen(self.0.from) {
+        // first. Else the guard has seen it. A side that is dead for good refuses everything.
+        if !world.is_lost(self.0.from) && !world.take_fence_seen(self.0.from) {
             still_fenced(world, self.0.from).await.map_err(failure::as_unknown)?;
         }
         let epoch = cx.epoch().0;
