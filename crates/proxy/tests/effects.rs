@@ -234,3 +234,52 @@ async fn between_warming_and_hold_only_who_said_a_word_that_touches_is_asked() {
     .await
     .unwrap();
 }
+
+/// More names than are asked for, in bodies that begin so.
+const NAMES: &str =
+    "select string_agg(format('k := %L;', 'PREFIX' || n), ' ') from generate_series(1, 1500) n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_called_functions_that_know_more_names_than_are_asked_for_is_named() {
+    let world = World::new("").await;
+    for server in [&world.blue, &world.green] {
+        // In one database the names are of nothing that is there, in the other of functions.
+        for (database, prefix) in [("crowded", "errors.e"), ("listed", "public.f")] {
+            server.sql(&format!("create database {database}")).await.unwrap();
+            let client = server.connect(database).await.unwrap();
+            let names = NAMES.replace("PREFIX", prefix);
+            client
+                .batch_execute(&format!(
+                    "do $do$ begin execute format($f$create function set_tenant(v text) returns text language plpgsql \
+                     as 'declare k text; begin %s k := ''app.tenant''; return set_config(k, v, false); end'$f$, \
+                     replace(({names}), '''', '''''')); end $do$; \
+                     do $do$ begin for n in 1..case current_database() when 'listed' then 1500 else 0 end loop \
+                     execute format('create function f%s() returns int language sql as ''select 1''', n); \
+                     end loop; end $do$"
+                ))
+                .await
+                .unwrap();
+        }
+    }
+    let mut clients = Vec::new();
+    for (name, database, sql) in [
+        ("pinned", "crowded", "select set_tenant('1')"),
+        ("silent", "crowded", ""),
+        ("moved", "listed", "select set_tenant('3')"),
+    ] {
+        clients.push(app(&world, name, database).await);
+        if !sql.is_empty() {
+            says(clients.last().unwrap(), sql).await;
+        }
+    }
+    let warm = world.command("WARM green EPOCH 1").await;
+    assert_eq!((warm["warm"].as_str(), warm["pinned"].as_str()), ("2", "1"), "{warm:?}");
+    let sessions = world.rows("SHOW SESSIONS").await;
+    let row = sessions.iter().find(|row| row["application_name"] == "pinned").unwrap();
+    let reason = "what functions set that know more than 1024 names of custom settings";
+    assert_eq!((row["class"].as_str(), row["reason"].as_str()), ("pinned", reason));
+    let repointed = world.switch("green", 1).await;
+    assert_eq!((repointed["moved"].as_str(), repointed["ended"].as_str()), ("2", "1"), "{repointed:?}");
+    assert!(clients[0].simple_query("select 1").await.is_err());
+    assert_eq!(value(&clients[2], "select current_setting('app.tenant', true)").await, "3");
+}

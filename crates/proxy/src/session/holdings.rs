@@ -13,7 +13,7 @@ use pgteal_wire::tracker::{Fate, Kind, Reply};
 use super::repertoire::Repertoire;
 use super::statements::{Statements, name_of};
 use super::text::{self, Said, TagEffect};
-use super::vocabulary::Vocabulary;
+use super::vocabulary::{self, Vocabulary};
 use super::walk::Body;
 
 /// Names of custom settings that are kept per session.
@@ -64,6 +64,10 @@ pub(super) struct Holdings {
     every_bind_touches: bool,
     /// More names than are kept: not all can be asked for.
     too_many_names: bool,
+    /// The last observation did not ask for all names of the vocabulary.
+    asked_in_part: bool,
+    /// Functions of the database may have run in it, ever.
+    ran_functions: bool,
 }
 
 impl Holdings {
@@ -84,7 +88,7 @@ impl Holdings {
                 self.statements.sync_sent();
             }
             // It names its function by a number.
-            front::FUNCTION_CALL => self.dirty = true,
+            front::FUNCTION_CALL => self.may_run_functions(true),
             _ => {}
         }
     }
@@ -96,7 +100,8 @@ impl Holdings {
             return;
         }
         let read_by_another = !self.words.is_everything() && self.words != words;
-        self.dirty |= read_by_another || *words.names() != self.asked;
+        self.may_run_functions(read_by_another);
+        self.dirty |= *words.names() != self.asked;
         self.words = words;
         if !self.words.is_everything() {
             self.read_statements_again();
@@ -135,7 +140,13 @@ impl Holdings {
 
     /// Something runs whose text, if it has one, was read.
     fn runs(&mut self) {
-        self.dirty |= self.words.is_everything();
+        self.may_run_functions(self.words.is_everything());
+    }
+
+    /// What may touch the session may do so by functions.
+    fn may_run_functions(&mut self, may: bool) {
+        self.dirty |= may;
+        self.ran_functions |= may;
     }
 
     /// A client message was forwarded to its end.
@@ -193,19 +204,19 @@ impl Holdings {
         let statement = name_of(rest);
         match self.touching.get(statement) {
             Some(true) => {
-                self.dirty = true;
+                self.may_run_functions(true);
                 let values = rest.get(statement.len() + 1..).unwrap_or_default();
                 self.keep_names(text::names_in_values(values));
             }
-            Some(false) => self.dirty = true,
-            None => self.dirty |= self.every_bind_touches,
+            Some(false) => self.may_run_functions(true),
+            None => self.may_run_functions(self.every_bind_touches),
         }
     }
 
     /// Reads a text that was sent, and answers, when its execution may touch the session, whether names come as parameters.
     fn read_text(&mut self, text: &[u8], cut: bool) -> Option<bool> {
         let (touches, said) = self.touches(text, cut);
-        self.dirty |= touches.is_some();
+        self.may_run_functions(touches.is_some());
         self.local_sets += u32::from(said.is_local);
         self.keep_names(said.names.into_iter());
         touches
@@ -250,7 +261,8 @@ impl Holdings {
             match text::tag_effect(body) {
                 TagEffect::None => {}
                 TagEffect::Dirty if self.local_sets > 0 && body.starts_with(b"SET") => self.local_sets -= 1,
-                TagEffect::Dirty => self.dirty = true,
+                TagEffect::Dirty if body.starts_with(b"SET") => self.dirty = true,
+                TagEffect::Dirty => self.may_run_functions(true),
                 TagEffect::Discarded => {
                     self.statements.clear();
                     self.dirty = true;
@@ -267,6 +279,7 @@ impl Holdings {
             self.revision += 1;
         }
         self.asked = Arc::clone(self.words.names());
+        self.asked_in_part = self.words.has_too_many_names();
         self.dirty = false;
     }
 
@@ -283,11 +296,18 @@ impl Holdings {
         self.observed.is_some() && !self.dirty
     }
 
-    /// Whether the last observation found something that cannot be carried.
+    /// Functions may have set what nobody asks for: there are more names than that.
+    fn has_unasked(&self) -> bool {
+        self.ran_functions && (self.asked_in_part || self.words.has_too_many_names())
+    }
+
+    /// Whether the last observation found something that cannot be carried, or may have missed it.
     pub(super) fn is_pinned(&self) -> bool {
         self.observed.as_ref().is_some_and(|observed| !observed.pins.is_empty())
             || self.statements.has_uncarried()
             || self.outdated.is_some()
+            || self.too_many_names
+            || self.has_unasked()
     }
 
     /// What cannot be carried, in words that follow "this session holds"; empty when the session can move.
@@ -300,6 +320,77 @@ impl Holdings {
         if self.too_many_names {
             pins.push(format!("more than {MAX_NAMES} custom settings"));
         }
+        if self.has_unasked() {
+            pins.push(format!(
+                "what functions set that know more than {} names of custom settings",
+                vocabulary::MAX_NAMES
+            ));
+        }
         pins
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::super::vocabulary::Catalogue;
+    use super::*;
+
+    /// Of a database whose function knows that many names.
+    fn words(names: usize) -> Arc<Vocabulary> {
+        let mut catalogue = Catalogue::default();
+        catalogue.touches(b"set_tenant");
+        for n in 0..names {
+            catalogue.says(b"set_tenant", format!("begin k := 'app.n{n}'; end").into_bytes());
+        }
+        Arc::new(catalogue.vocabulary())
+    }
+
+    fn says(holdings: &mut Holdings, sql: &str) {
+        let bytes = [sql.as_bytes(), b"\0"].concat();
+        let body = Body { tag: front::QUERY, bytes: &bytes, cut: false };
+        holdings.client_message(body, Fate::Taken, 1024);
+    }
+
+    fn looked_at(holdings: &mut Holdings) {
+        holdings.observe(Observed::default(), &HashSet::new());
+        assert!(holdings.is_current());
+    }
+
+    #[test]
+    fn who_ran_functions_that_know_more_names_than_are_asked_for_is_pinned() {
+        // What was said before the vocabulary was known, and after.
+        for (names, before, after, expected) in [
+            (vocabulary::MAX_NAMES, "select set_tenant(1)", "select set_tenant(2)", false),
+            (vocabulary::MAX_NAMES + 1, "", "select 1", false),
+            (vocabulary::MAX_NAMES + 1, "", "select set_tenant(2)", true),
+            (vocabulary::MAX_NAMES + 1, "select what_is_not_known()", "", true),
+        ] {
+            let mut holdings = Holdings::default();
+            for (sql, learns) in [(before, true), (after, false)] {
+                if !sql.is_empty() {
+                    says(&mut holdings, sql);
+                }
+                if learns {
+                    holdings.take_words(words(names));
+                }
+                looked_at(&mut holdings);
+            }
+            let told = holdings.pins();
+            assert_eq!((holdings.is_pinned(), told.len()), (expected, usize::from(expected)), "{told:?}");
+            // It is not carried the better for nobody knowing the names any more.
+            holdings.forget_words();
+            assert_eq!(holdings.is_pinned(), expected);
+        }
+    }
+
+    #[test]
+    fn who_names_more_settings_than_are_kept_is_pinned() {
+        let mut holdings = Holdings::default();
+        for n in 0..=MAX_NAMES {
+            assert!(!holdings.is_pinned(), "{n}");
+            says(&mut holdings, &format!("set app.n{n} = 1"));
+        }
+        assert!(holdings.is_pinned());
     }
 }

@@ -3,6 +3,7 @@
 //! on the other side, which has the same schema.
 //! Refuses to know what becomes of the vocabulary.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::vocabulary::{Catalogue, Vocabulary};
 use super::{OpenError, Origin, ask, open};
+use crate::cancel;
 use crate::gate::Course;
 use crate::route::Side;
 use crate::shared::Shared;
@@ -84,6 +86,14 @@ const USES: &str = "\
         JOIN pg_class p ON p.oid = k.confrelid JOIN pg_class c ON c.oid = k.conrelid \
         WHERE k.contype = 'f' AND (k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd'))";
 
+/// Which of the names after this are of objects, whatever their case; asked only when there are too many names.
+const OBJECTS: &str = "\
+    WITH o(schema, name) AS (SELECT relnamespace, relname::text FROM pg_class \
+        UNION SELECT typnamespace, typname::text FROM pg_type UNION SELECT pronamespace, proname::text FROM pg_proc) \
+    SELECT DISTINCT 'o', n, '' FROM o JOIN pg_namespace s ON s.oid = o.schema \
+        JOIN unnest(ARRAY[";
+const OBJECTS_END: &str = "]::text[]) n ON n = lower(s.nspname || '.' || o.name)";
+
 /// Why a vocabulary is not known.
 #[derive(Debug, thiserror::Error)]
 enum LearnError {
@@ -95,37 +105,57 @@ enum LearnError {
     Server(String),
     #[error("it could not be thought through: {0}")]
     Task(#[from] tokio::task::JoinError),
+    #[error("nobody waits for it any more")]
+    Abandoned,
 }
 
+type Reply = mpsc::Sender<Arc<Vocabulary>>;
+
 /// Learns the vocabulary of a session's database, on the side that clients are on or else on `other`. The sender is dropped
-/// when that fails.
-pub(super) fn learn_beside(
-    shared: &Arc<Shared>,
-    origin: &Arc<Origin>,
-    other: Side,
-    reply: mpsc::Sender<Arc<Vocabulary>>,
-) {
+/// when that fails. Ends when nobody waits for the answer any more.
+pub(super) fn learn_beside(shared: &Arc<Shared>, origin: &Arc<Origin>, other: Side, reply: Reply) {
     let (shared, origin) = (Arc::clone(shared), Arc::clone(origin));
     tokio::spawn(async move {
         let course = shared.gate.course();
         for side in [course.side, other] {
-            match learn_on(&shared, &origin, Course { side, ..course }).await {
+            match learn_on(&shared, &origin, Course { side, ..course }, &reply).await {
                 Ok(words) => {
                     let _ = reply.try_send(Arc::new(words));
                     return;
                 }
+                Err(LearnError::Abandoned) => return,
                 Err(error) => tracing::info!(%side, %error, "what functions do to sessions cannot be read"),
             }
         }
     });
 }
 
-async fn learn_on(shared: &Shared, origin: &Origin, course: Course) -> Result<Vocabulary, LearnError> {
-    let (mut upstream, _) = open::open_first(shared, origin, course).await?;
-    let learned = learn(&mut upstream).await;
+async fn learn_on(
+    shared: &Shared,
+    origin: &Origin,
+    course: Course,
+    reply: &Reply,
+) -> Result<Vocabulary, LearnError> {
+    let (mut upstream, _) = while_awaited(reply, open::open_first(shared, origin, course)).await?;
+    let learned = while_awaited(reply, learn(&mut upstream)).await;
+    if let (Err(LearnError::Abandoned), Some(key)) = (&learned, &upstream.cancel) {
+        // A server that is busy does not notice that its client is gone.
+        let _ = tokio::time::timeout(LIMIT, cancel::send(&upstream.server, key)).await;
+    }
     // Its place may be the last one that the role has.
     upstream.close().await;
     learned
+}
+
+async fn while_awaited<T, E>(reply: &Reply, work: impl Future<Output = Result<T, E>>) -> Result<T, LearnError>
+where
+    LearnError: From<E>,
+{
+    tokio::select! {
+        biased;
+        () = reply.closed() => Err(LearnError::Abandoned),
+        done = work => Ok(done?),
+    }
 }
 
 async fn learn(upstream: &mut Upstream) -> Result<Vocabulary, LearnError> {
@@ -135,6 +165,12 @@ async fn learn(upstream: &mut Upstream) -> Result<Vocabulary, LearnError> {
     if catalogue.has_touching() {
         let uses = rows(upstream, USES).await?;
         catalogue = read(uses, catalogue).await?;
+    }
+    if let Some(names) = catalogue.doubtful_names() {
+        // Only letters, digits, `_`, `$` and `.` are collected, so the literals need no escaping.
+        let names: Vec<_> = names.iter().map(|name| format!("'{name}'")).collect();
+        let objects = rows(upstream, &format!("{OBJECTS}{}{OBJECTS_END}", names.join(","))).await?;
+        catalogue = read(objects, catalogue).await?;
     }
     Ok(tokio::task::spawn_blocking(|| catalogue.vocabulary()).await?)
 }
@@ -160,10 +196,38 @@ async fn read(rows: Rows, mut catalogue: Catalogue) -> Result<Catalogue, LearnEr
                 Some(b't') => catalogue.touches(&owner),
                 Some(b'u') => catalogue.uses(&owner, &other),
                 Some(b'x') => catalogue.setting(&owner),
+                Some(b'o') => catalogue.object(&owner),
                 _ => {}
             }
         }
         catalogue
     });
     Ok(read.await?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_not_gone_on_with() {
+        let (reply, answer) = mpsc::channel(1);
+        let at_work = while_awaited(&reply, async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            Ok::<_, LearnError>(1)
+        });
+        assert_eq!(at_work.await.unwrap(), 1);
+        let endless = while_awaited(&reply, std::future::pending::<Result<(), LearnError>>());
+        let leaves = async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            drop(answer);
+        };
+        let both = async { tokio::join!(endless, leaves).0 };
+        let ended = tokio::time::timeout(Duration::from_secs(5), both).await.unwrap();
+        assert!(matches!(ended, Err(LearnError::Abandoned)));
+        // A session that finds the question late does not begin.
+        let begun = while_awaited(&reply, async { Ok::<_, LearnError>(()) }).await;
+        assert!(matches!(begun, Err(LearnError::Abandoned)));
+    }
 }

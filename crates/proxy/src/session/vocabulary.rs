@@ -11,8 +11,8 @@ use super::text::{self, in_word, parts, setting_name};
 
 /// Longest name, in bytes (`NAMEDATALEN` - 1): what is longer in a text is cut by the server.
 const LONGEST: usize = 63;
-/// Names of custom settings asked of every session.
-const MAX_NAMES: usize = 512;
+/// Names of custom settings asked of every session, in every look at it.
+pub(super) const MAX_NAMES: usize = 1024;
 /// Begins the key of what is used without being named: an operator, a cast, a name of which no word is left.
 const WORDLESS: u8 = 1;
 
@@ -24,11 +24,19 @@ pub(crate) struct Vocabulary {
     lengths: u64,
     everything: bool,
     names: Arc<[String]>,
+    /// There are more names than are asked for.
+    too_many_names: bool,
 }
 
 impl Default for Vocabulary {
     fn default() -> Self {
-        Self { words: HashSet::new(), lengths: 0, everything: true, names: Arc::default() }
+        Self {
+            words: HashSet::new(),
+            lengths: 0,
+            everything: true,
+            names: Arc::default(),
+            too_many_names: false,
+        }
     }
 }
 
@@ -55,6 +63,11 @@ impl Vocabulary {
     pub(super) const fn names(&self) -> &Arc<[String]> {
         &self.names
     }
+
+    /// Whether functions may set what nobody asks for.
+    pub(super) const fn has_too_many_names(&self) -> bool {
+        self.too_many_names
+    }
 }
 
 /// A name as texts are searched for it: its longest word, in lower case.
@@ -79,8 +92,8 @@ pub(super) struct Catalogue {
     edges: Vec<(Key, Key)>,
     touching: HashSet<Key>,
     names: Vec<String>,
-    /// Names that may be of settings, or of anything else.
-    others: Vec<String>,
+    /// Names that may be of settings, or of anything else, each once and in lower case.
+    others: HashSet<String>,
 }
 
 impl Catalogue {
@@ -95,9 +108,13 @@ impl Catalogue {
                 let is_setting = [&b"set_config"[..], b"current_setting"].iter().any(|function| {
                     parts(&before).last().is_some_and(|last| last.eq_ignore_ascii_case(function))
                 });
-                let names = if is_setting { &mut self.names } else { &mut self.others };
                 let is_word = literal.iter().all(|byte| in_word(*byte));
-                names.extend(is_word.then(|| setting_name(literal)).flatten());
+                let name = is_word.then(|| setting_name(literal)).flatten();
+                if is_setting {
+                    self.names.extend(name);
+                } else {
+                    self.others.extend(name.map(|name| name.to_ascii_lowercase()));
+                }
             }
             Token::Word { word, .. } => {
                 if before.eq_ignore_ascii_case(b"set") {
@@ -128,6 +145,21 @@ impl Catalogue {
         self.names.extend(setting_name(name));
     }
 
+    /// Names that may be of settings or of objects, when there are more than are asked for: then it is worth knowing which.
+    pub(super) fn doubtful_names(&self) -> Option<Vec<&str>> {
+        let sure: HashSet<_> = self.names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        let doubtful: Vec<_> =
+            self.others.iter().filter(|name| !sure.contains(*name)).map(String::as_str).collect();
+        (sure.len() + doubtful.len() > MAX_NAMES).then_some(doubtful)
+    }
+
+    /// A relation, type or function has this name; no setting does, unless a function says so.
+    pub(super) fn object(&mut self, name: &[u8]) {
+        if let Ok(name) = std::str::from_utf8(name) {
+            self.others.remove(&name.to_ascii_lowercase());
+        }
+    }
+
     /// Whether anything touches at all: if not, nobody needs to know who uses whom.
     pub(super) fn has_touching(&self) -> bool {
         !self.touching.is_empty()
@@ -153,24 +185,28 @@ impl Catalogue {
             }
         }
         words.everything = self.touching.iter().any(|word| word.first() == Some(&WORDLESS));
-        words.names = self.names();
-        words
-    }
-
-    fn names(&mut self) -> Arc<[String]> {
-        let mut seen = HashSet::new();
-        let all = self.names.drain(..).chain(self.others.drain(..));
-        let mut names: Vec<_> = all.filter(|name| seen.insert(name.to_ascii_lowercase())).collect();
-        if names.len() > MAX_NAMES {
+        let mut names = self.names();
+        words.too_many_names = names.len() > MAX_NAMES;
+        if words.too_many_names {
             tracing::warn!(
                 names = names.len(),
                 most = MAX_NAMES,
-                "more names that may be of custom settings than are asked for"
+                "more names that may be of custom settings than are asked for: who called functions is not carried"
             );
             names.truncate(MAX_NAMES);
         }
         names.sort_unstable();
-        names.into()
+        words.names = names.into();
+        words
+    }
+
+    /// Those that are of settings for certain come first.
+    fn names(&mut self) -> Vec<String> {
+        let mut others: Vec<_> = self.others.drain().collect();
+        others.sort_unstable();
+        let mut seen = HashSet::new();
+        let all = self.names.drain(..).chain(others);
+        all.filter(|name| seen.insert(name.to_ascii_lowercase())).collect()
     }
 }
 
@@ -360,5 +396,40 @@ mod tests {
         catalogue.setting(b"of.config");
         let words = catalogue.vocabulary();
         assert_eq!(**words.names(), ["app.tenant", "dyn.amic", "my.key", "of.config", "x.y"]);
+    }
+
+    #[test]
+    fn names_that_are_not_asked_for_are_told() {
+        // Names known for certain, names that may be of anything, those of them that objects have: is anything left out?
+        for (sure, others, objects, expected) in [
+            (MAX_NAMES, 0, 0, false),
+            (MAX_NAMES + 1, 0, 0, true),
+            (1, MAX_NAMES - 1, 0, false),
+            (1, MAX_NAMES, 0, true),
+            (1, MAX_NAMES, 1, false),
+            (1, 2 * MAX_NAMES, MAX_NAMES, true),
+        ] {
+            let mut catalogue = Catalogue::default();
+            for n in 0..sure {
+                // A setting is asked for, even when a table has its name.
+                catalogue.says(b"f", format!("begin k := 'Sure.n{n}'; end").into_bytes());
+                catalogue.setting(format!("sure.n{n}").as_bytes());
+                catalogue.object(format!("sure.n{n}").as_bytes());
+            }
+            for n in 0..others {
+                catalogue.says(b"f", format!("begin k := 'Other.n{n}'; end").into_bytes());
+            }
+            let doubtful = catalogue.doubtful_names().map(|names| names.len());
+            let too_many_at_first = sure + others > MAX_NAMES;
+            assert_eq!(doubtful, too_many_at_first.then_some(others), "{sure} {others}");
+            for n in 0..objects {
+                catalogue.object(format!("OTHER.n{n}").as_bytes());
+            }
+            let words = catalogue.vocabulary();
+            assert_eq!(words.has_too_many_names(), expected, "{sure} {others} {objects}");
+            assert_eq!(words.names().len(), (sure + others - objects).min(MAX_NAMES));
+            let is_sure = |name: &&String| name.starts_with("sure.");
+            assert_eq!(words.names().iter().filter(is_sure).count(), sure.min(MAX_NAMES));
+        }
     }
 }
