@@ -41,6 +41,10 @@ pub(super) async fn learn(shared: &Shared, entries: &[Arc<Entry>], other: Side, 
 
 async fn of_one(entries: &[&Entry], other: Side, deadline: Instant) -> Option<Arc<Vocabulary>> {
     for entry in entries.iter().take(ASKED) {
+        // Nobody would wait for what begins now.
+        if Instant::now() >= deadline {
+            return None;
+        }
         let (reply, mut answer) = mpsc::channel(1);
         if entry.tell(Command::Learn { other, reply })
             && let Ok(Some(words)) = tokio::time::timeout_at(deadline, answer.recv()).await
@@ -49,4 +53,48 @@ async fn of_one(entries: &[&Entry], other: Side, deadline: Instant) -> Option<Ar
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, AtomicU64};
+
+    use super::*;
+    use crate::registry::Details;
+
+    fn entry(id: u64) -> (Entry, mpsc::Receiver<Command>) {
+        let (commands, mailbox) = mpsc::channel(1);
+        let entry = Entry {
+            id,
+            user: String::new(),
+            database: String::new(),
+            application_name: String::new(),
+            client_addr: String::new(),
+            key: None,
+            inside_since: AtomicU64::new(0),
+            held: AtomicBool::new(false),
+            stale: AtomicBool::new(false),
+            queries: AtomicU64::new(0),
+            details: Mutex::new(Details::default()),
+            commands,
+        };
+        (entry, mailbox)
+    }
+
+    #[tokio::test]
+    async fn nobody_is_asked_after_the_deadline() {
+        let ((first, mut asked), (second, mut spared)) = (entry(1), entry(2));
+        let entries = [&first, &second];
+        let past = Instant::now();
+        assert!(of_one(&entries, Side::Green, past).await.is_none());
+        assert!(asked.try_recv().is_err(), "asked after the deadline");
+        // The first lets it pass.
+        let soon = Instant::now() + Duration::from_millis(20);
+        assert!(of_one(&entries, Side::Green, soon).await.is_none());
+        let Ok(Command::Learn { reply, .. }) = asked.try_recv() else { panic!("the first is not asked") };
+        assert!(reply.is_closed(), "somebody waits after the deadline");
+        assert!(spared.try_recv().is_err(), "the second is asked after the deadline");
+    }
 }
