@@ -78,7 +78,7 @@ pub trait Step<W: Send + Sync + 'static>: Send + Sync {
     /// still holds. Refusing here unwinds the run without this step having started, which for the point of no return
     /// is the last moment to refuse. [`Step::observe`] is asked at the same time, and dropped when this refuses.
     /// Inside the section both may be asked while the step before is looked at, and are asked again before each further
-    /// try that can still be undone.
+    /// try of the same process that can still be undone.
     ///
     /// # Errors
     /// Refused if the step must not begin; Unknown if that could not be found out.

@@ -42,6 +42,7 @@ impl<W: Send + Sync + 'static> Driver<W> {
             Err(error) => return self.fail(index, error).await,
             Ok(seen) => seen,
         };
+        self.guarded = Some(index);
         // That took time: past the deadline the point of no return must not be passed.
         let is_late = self.state.deadline().is_some_and(|deadline| self.setup.clock.now() >= deadline);
         if is_late || (self.setup.stop.is_requested() && self.state.is_bounded()) {
@@ -63,9 +64,10 @@ impl<W: Send + Sync + 'static> Driver<W> {
     }
 
     /// Tries a started step again. While the section can still be undone its guard is asked again too: what it watches
-    /// over may have been lost since, and trying on would keep clients waiting for nothing.
+    /// over may have been lost since, and trying on would keep clients waiting for nothing. A step that another process
+    /// began is not guarded anew: it stands in the section, and the guards of what comes next will tell.
     pub(super) async fn pursue(&mut self, index: usize) -> Result<(), DriverError> {
-        if !self.state.is_bounded() {
+        if !self.state.is_bounded() || self.guarded != Some(index) {
             return self.try_once(index, None, Noted::default()).await;
         }
         let (step, cx) = (self.step(index)?, self.cx(index));

@@ -199,6 +199,8 @@ pub struct Driver<W: Send + Sync + 'static> {
     point_in_doubt: bool,
     /// The next step, entered already.
     ahead: Option<forward::Ahead>,
+    /// The step whose guard this driver has asked last.
+    guarded: Option<usize>,
 }
 
 impl<W: Send + Sync + 'static> std::fmt::Debug for Driver<W> {
@@ -237,8 +239,8 @@ impl<W: Send + Sync + 'static> Driver<W> {
 
     fn new(setup: Setup<W>, run: RunId, lease: &Lease, state: State, must_resume: bool) -> Self {
         let (epoch, holder) = (lease.epoch, lease.holder.clone());
-        let (held_back, point_in_doubt, ahead) = (Vec::new(), false, None);
-        Self { setup, run, epoch, holder, state, must_resume, held_back, point_in_doubt, ahead }
+        let (held_back, point_in_doubt, ahead, guarded) = (Vec::new(), false, None, None);
+        Self { setup, run, epoch, holder, state, must_resume, held_back, point_in_doubt, ahead, guarded }
     }
 
     /// Drives the run until it is over or rests.
