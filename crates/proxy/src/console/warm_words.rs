@@ -1,6 +1,7 @@
 //! Owns what a `WARM` does before anybody is looked at: for each database, one session has its functions read, so that all
 //! its sessions know which texts touch what they hold.
-//! A database that could not be read is one whose every statement does: more is looked at, nothing is missed.
+//! A database that could not be read is one whose every statement does: more is looked at. What is missed there is only a
+//! custom setting whose name no client has said.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
