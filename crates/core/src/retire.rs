@@ -1,5 +1,6 @@
 //! The runbook of `finish` on one screen: nothing of ours stays on either side, and the side that clients left stays
-//! read-only. A side that is lost for good can be given up; then it is left as it is. Owns the order of the steps. Refuses to know how a step is done.
+//! read-only. A side that is lost for good can be given up; then it is left as it is. Owns the order of the steps. Refuses
+//! to know how a step is done.
 
 use std::sync::Arc;
 

@@ -13,34 +13,24 @@ pub(super) enum Verdict {
     NotDone,
     /// It failed.
     Failed(StepError),
-    /// The hook ended the driver after `apply`.
-    Died,
 }
 
-/// Tries `step` once, from what was `seen` of it, if it was looked at already; `applied` is asked after `apply` came
-/// back, and ends the try when it says so.
-pub(super) async fn forward<W: Send + Sync + 'static>(
+/// Applies `step`, from what was `seen` of it, if it was looked at already. Answers what ends the try before it is looked
+/// at again: that there was nothing to apply, or that it failed.
+pub(super) async fn apply<W: Send + Sync + 'static>(
     step: &dyn Step<W>,
     world: &W,
     cx: &Cx,
     seen: Option<Verdict>,
-    applied: impl FnOnce() -> bool,
-) -> Verdict {
+) -> Option<Verdict> {
     let seen = match seen {
         Some(seen) => seen,
         None => look(step, world, cx).await,
     };
     match seen {
-        Verdict::NotDone => {}
-        other => return other,
+        Verdict::NotDone => step.apply(world, cx).await.err().map(Verdict::Failed),
+        other => Some(other),
     }
-    if let Err(error) = step.apply(world, cx).await {
-        return Verdict::Failed(error);
-    }
-    if applied() {
-        return Verdict::Died;
-    }
-    look(step, world, cx).await
 }
 
 /// Asks the guard of a step that has not started, and looks at it. Both only look, so they look at the same time; a guard

@@ -3,14 +3,12 @@
 
 use std::sync::OnceLock;
 
-use tokio::sync::oneshot;
-
 use crate::cx::{Cx, Noted};
 use crate::driver::attempt::{self, Verdict};
 use crate::driver::{Driver, DriverError};
 use crate::event::EventBody;
 use crate::fault::{Class, Failure, StepError};
-use crate::hooks::{CrashPoint, Fate};
+use crate::hooks::CrashPoint;
 use crate::journal::Durability;
 use crate::state::Mark;
 use crate::step::StepKind;
@@ -53,14 +51,12 @@ impl<W: Send + Sync + 'static> Driver<W> {
             Verdict::Failed(error) if step.kind() == StepKind::PointOfNoReturn => {
                 return self.fail(index, error).await;
             }
-            // As for a step that is taken up again: it has started, and is looked at anew.
-            Verdict::Failed(_) => None,
-            seen => Some(seen),
+            seen => seen,
         };
         let body = EventBody::Started { step: self.id(index) };
         self.record(body, self.durability(index)).await?;
         self.reached(index, CrashPoint::Started)?;
-        self.try_once(index, seen, cx.facts).await
+        self.try_once(index, Some(seen), cx.facts).await
     }
 
     /// Tries a started step again. While the section can still be undone its guard is asked again too: what it watches
@@ -74,7 +70,6 @@ impl<W: Send + Sync + 'static> Driver<W> {
         match self.interruptible(true, attempt::enter(&*step, &self.setup.world, &cx)).await {
             None => Ok(()),
             Some(Err(error)) => self.fail(index, error).await,
-            Some(Ok(Verdict::Failed(_))) => self.try_once(index, None, cx.facts).await,
             Some(Ok(seen)) => self.try_once(index, Some(seen), cx.facts).await,
         }
     }
@@ -88,29 +83,28 @@ impl<W: Send + Sync + 'static> Driver<W> {
     ) -> Result<(), DriverError> {
         let step = self.step(index)?;
         let cx = Cx { facts: noted, ..self.cx(index) };
-        let (hooks, kind) = (&self.setup.hooks, self.state.plan().kind());
-        let (came_back, is_applied) = oneshot::channel();
-        let applied = || {
-            // Whoever listens is polled beside this.
-            let _ = came_back.send(());
-            hooks.reached(kind, step.id(), CrashPoint::Applied) == Fate::Die
-        };
+        let may_stop = self.state.is_bounded();
+        // What could not be seen is looked at anew, now that the step has started.
+        let seen = seen.filter(|seen| !matches!(seen, Verdict::Failed(_)));
+        let applies = attempt::apply(&*step, &self.setup.world, &cx, seen);
+        match self.interruptible(may_stop, applies).await {
+            None => return Ok(()),
+            Some(Some(verdict)) => return self.conclude(index, verdict, cx, None).await,
+            Some(None) => self.reached(index, CrashPoint::Applied)?,
+        }
         let (verdict, mut ahead) = (OnceLock::new(), None);
-        let tried = async {
-            let found = attempt::forward(&*step, &self.setup.world, &cx, seen, applied).await;
+        let looks = async {
+            let found = attempt::look(&*step, &self.setup.world, &cx).await;
             let is_done = matches!(found, Verdict::Done);
             let _ = verdict.set(found);
             // What was seen ahead of anything else does not count, and is not waited for.
             if is_done { Ok(()) } else { Err(()) }
         };
-        let looked_ahead = async {
-            if is_applied.await.is_ok() {
-                ahead = self.look_ahead(index + 1).await;
-            }
+        let looks_ahead = async {
+            ahead = self.look_ahead(index).await;
             Ok(())
         };
-        let both = async { tokio::try_join!(tried, looked_ahead) };
-        self.interruptible(self.state.is_bounded(), both).await;
+        self.interruptible(may_stop, async { tokio::try_join!(looks, looks_ahead) }).await;
         match verdict.into_inner() {
             None => Ok(()),
             Some(verdict) => self.conclude(index, verdict, cx, ahead).await,
@@ -140,17 +134,17 @@ impl<W: Send + Sync + 'static> Driver<W> {
                 self.fail(index, error).await
             }
             Verdict::Failed(error) => self.fail(index, error).await,
-            Verdict::Died => Err(DriverError::Died { step: self.id(index), point: CrashPoint::Applied }),
         }
     }
 
-    /// Enters the step at `index` while the one before it is looked at: in the section clients wait for every look. Where
-    /// that one is not seen to be done, nothing of this counts. The point of no return is not entered ahead: its guard is
-    /// the last word.
+    /// Enters the step behind `index` while that one is looked at: in the section clients wait for every look. Where it is
+    /// not seen to be done, nothing of this counts. The point of no return is not entered ahead: its guard is the last
+    /// word.
     async fn look_ahead(&self, index: usize) -> Option<Ahead> {
-        if index == 0 || !self.is_success_held_back(index - 1) {
+        if !self.is_success_held_back(index) {
             return None;
         }
+        let index = index + 1;
         let (step, cx) = (self.step(index).ok()?, Cx { attempt: 1, ..self.cx(index) });
         if step.kind() == StepKind::PointOfNoReturn {
             return None;
@@ -214,9 +208,7 @@ impl<W: Send + Sync + 'static> Driver<W> {
             let Some(verdict) = self.interruptible(true, looked).await else { return Ok(()) };
             let failure = match verdict {
                 Verdict::Done => continue,
-                Verdict::NotDone | Verdict::Died => {
-                    Failure::new(self.id(index), "it was done, and no longer is")
-                }
+                Verdict::NotDone => Failure::new(self.id(index), "it was done, and no longer is"),
                 // Not knowing whether clients are still held and blue still fenced is as good as neither.
                 Verdict::Failed(error) => match self.classify(index, error) {
                     Some((_, failure)) => failure,

@@ -239,24 +239,29 @@ impl Step<()> for Held {
     }
 }
 
+/// A run of these steps, which are one section of two seconds.
+async fn section(steps: Vec<Arc<dyn Step<()>>>, stop: Stop) -> (Driver<()>, Arc<MemoryJournal>) {
+    let (first, last) = (steps[0].id(), steps[steps.len() - 1].id());
+    let registry = Arc::new(Registry::new("switch", steps).unwrap());
+    let journal = Arc::new(MemoryJournal::new());
+    let deployment = DeploymentId::generate();
+    let lease = journal.take_lease(&deployment, "one", story::beginning());
+    let plan = registry.plan(deployment, |_| Some(json!({}))).section(first, last, 2_000).freeze().unwrap();
+    let mut setup = Setup::new(registry, Arc::clone(&journal) as Arc<dyn Journal>, Arc::new(()));
+    setup.stop = stop;
+    let run = RunId::generate("switch").unwrap();
+    (Driver::create(setup, run, plan, &lease).await.unwrap(), journal)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_deadline_or_a_stop_that_comes_while_the_guard_looks_keeps_the_point_from_being_passed() {
     for is_stop in [false, true] {
         let (handle, stop) = Stop::pair();
         let steps: Vec<Arc<dyn Step<()>>> =
             vec![Arc::new(Held(Mutex::default())), Arc::new(Overdue(Mutex::new(is_stop.then_some(handle))))];
-        let registry = Arc::new(Registry::new("switch", steps).unwrap());
-        let journal = Arc::new(MemoryJournal::new());
-        let deployment = DeploymentId::generate();
-        let lease = journal.take_lease(&deployment, "one", story::beginning());
-        let plan =
-            registry.plan(deployment, |_| Some(json!({}))).section("hold", "point", 2_000).freeze().unwrap();
-        let mut setup = Setup::new(registry, Arc::clone(&journal) as Arc<dyn Journal>, Arc::new(()));
-        setup.stop = stop;
-        let run = RunId::generate("switch").unwrap();
-        let mut driver = Driver::create(setup, run.clone(), plan, &lease).await.unwrap();
+        let (mut driver, journal) = section(steps, stop).await;
         let outcome = driver.run().await.unwrap();
-        let events = journal.load(&run).await.unwrap();
+        let events = journal.load(driver.run_id()).await.unwrap();
         let names: Vec<_> = events.iter().map(|event| event.body.name()).collect();
         // The success of the hold was held back until then.
         let why = if is_stop { "undo-requested" } else { "deadline" };
@@ -327,14 +332,7 @@ async fn drive_section(before: u32) -> (Outcome, Duration, Vec<u32>) {
     let (count, attempts) = (Arc::new(Mutex::new(before)), Arc::new(Mutex::default()));
     let steps: Vec<Arc<dyn Step<()>>> =
         vec![Arc::new(Reluctant(Arc::clone(&count))), Arc::new(Behind(count, Arc::clone(&attempts)))];
-    let registry = Arc::new(Registry::new("switch", steps).unwrap());
-    let journal = Arc::new(MemoryJournal::new());
-    let deployment = DeploymentId::generate();
-    let lease = journal.take_lease(&deployment, "one", story::beginning());
-    let plan =
-        registry.plan(deployment, |_| Some(json!({}))).section("first", "second", 2_000).freeze().unwrap();
-    let setup = Setup::new(registry, Arc::clone(&journal) as Arc<dyn Journal>, Arc::new(()));
-    let mut driver = Driver::create(setup, RunId::generate("switch").unwrap(), plan, &lease).await.unwrap();
+    let (mut driver, _journal) = section(steps, Stop::never()).await;
     let began = Instant::now();
     let outcome = driver.run().await.unwrap();
     let attempts = attempts.lock().unwrap().clone();
@@ -389,14 +387,7 @@ impl Step<()> for Fickle {
 async fn a_guard_that_refuses_the_second_try_ends_the_section_before_its_deadline() {
     let steps: Vec<Arc<dyn Step<()>>> =
         vec![Arc::new(Held(Mutex::default())), Arc::new(Fickle(Mutex::default()))];
-    let registry = Arc::new(Registry::new("switch", steps).unwrap());
-    let journal = Arc::new(MemoryJournal::new());
-    let deployment = DeploymentId::generate();
-    let lease = journal.take_lease(&deployment, "one", story::beginning());
-    let plan =
-        registry.plan(deployment, |_| Some(json!({}))).section("hold", "fickle", 2_000).freeze().unwrap();
-    let setup = Setup::new(registry, Arc::clone(&journal) as Arc<dyn Journal>, Arc::new(()));
-    let mut driver = Driver::create(setup, RunId::generate("switch").unwrap(), plan, &lease).await.unwrap();
+    let (mut driver, _journal) = section(steps, Stop::never()).await;
     let began = Instant::now();
     let outcome = driver.run().await.unwrap();
     assert!(matches!(outcome, Outcome::Unwound { cause: Cause::Refused { .. } }), "{outcome:?}");

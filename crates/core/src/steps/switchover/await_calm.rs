@@ -36,7 +36,7 @@ impl AwaitCalm {
         let states = world.routers(|router| router.state()).await?;
         let age = states.iter().map(|state| state.longest_transaction).max().unwrap_or_default();
         let oldest = Oldest { age, what: "the oldest client transaction".into(), again: POLL };
-        if age > Self::calm_below(world) {
+        if age > world.settings.calm_below() {
             return Ok(oldest);
         }
         let look = |session, database: &DatabaseKey| {
@@ -48,10 +48,6 @@ impl AwaitCalm {
             let what = format!("a transaction that has written (process {pid}, database {name})");
             Oldest { age, what, again: SERVER_POLL }
         }))
-    }
-
-    fn calm_below(world: &World) -> Duration {
-        world.settings.calm_below()
     }
 }
 
@@ -70,7 +66,7 @@ impl Step<World> for AwaitCalm {
     }
 
     async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
-        let calm = self.oldest(world).await?.age <= Self::calm_below(world);
+        let calm = self.oldest(world).await?.age <= world.settings.calm_below();
         Ok(if calm || world.waited_for_calm() { Observation::Done } else { Observation::NotDone })
     }
 
@@ -78,7 +74,7 @@ impl Step<World> for AwaitCalm {
         let (bound, until) = (world.settings.calm_wait, Instant::now() + world.settings.calm_wait);
         loop {
             let Oldest { age, what: which, again } = self.oldest(world).await?;
-            if age <= Self::calm_below(world) {
+            if age <= world.settings.calm_below() {
                 return Ok(());
             }
             if cx.stop().is_requested() {
@@ -92,7 +88,7 @@ impl Step<World> for AwaitCalm {
                 let what = format!(
                     "no moment within {} ms without one older than {} ms",
                     bound.as_millis(),
-                    Self::calm_below(world).as_millis()
+                    world.settings.calm_below().as_millis()
                 );
                 return Err(StepError::refused("open transactions", what)
                     .with_status(format!("{which} is open for {} ms", age.as_millis()))

@@ -58,12 +58,9 @@ impl Fence {
         fence: &pgteal_postgres::fence::Fence,
         raise: impl Future<Output = Result<(), Error>>,
     ) -> Result<Raised, Error> {
-        let (raised, is_raised) = tokio::sync::oneshot::channel();
-        let raise = async {
+        let looked = async {
             raise.await?;
-            // Whoever listens is the other branch, or gone with it.
-            let _ = raised.send(());
-            Ok(())
+            futures::try_join!(fence.probe(control), fence.is_raised(control))
         };
         let locked = async {
             let (before, lsn) = futures::try_join!(lockers(&session), wal::insert_lsn(&session))?;
@@ -72,13 +69,8 @@ impl Fence {
             let marker = before.is_empty().then(|| Self::send_marker(session.clone()));
             Ok((before, lsn, marker))
         };
-        let looked = async {
-            if is_raised.await.is_err() {
-                return Ok((false, false));
-            }
-            futures::try_join!(fence.probe(control), fence.is_raised(control))
-        };
-        let ((), (before, lsn, marker), (refused, seen)) = futures::try_join!(raise, locked, looked)?;
+        // In this order: the raise goes first.
+        let ((refused, seen), (before, lsn, marker)) = futures::try_join!(looked, locked)?;
         Ok(Raised { session, before, refused, lsn, seen, marker })
     }
 
