@@ -11,6 +11,7 @@ mod best;
 mod careful;
 mod case;
 mod contender;
+mod disk;
 mod load;
 mod pgbouncer;
 mod pgteal;

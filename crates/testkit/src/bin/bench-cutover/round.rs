@@ -10,6 +10,7 @@ use tokio_postgres::NoTls;
 use crate::arena::{Arena, DATABASE};
 use crate::case::{Case, OPEN_BEFORE, OPEN_FOR};
 use crate::contender::{Contender, Endpoint, Step};
+use crate::disk::Disk;
 use crate::load::{Load, Seen, now_us};
 
 /// How long the load goes on after the cutover is expected to have ended; stalls are looked for in the first second.
@@ -35,6 +36,8 @@ pub(crate) struct Round {
     pub(crate) stall_ms: f64,
     /// The same in the second before it: what the machine does by itself.
     pub(crate) calm_ms: f64,
+    /// The longest flush of one page that the disk took around the cutover, as `stall_ms`.
+    pub(crate) flush_ms: f64,
     /// From the call to its return.
     pub(crate) cutover_ms: f64,
     pub(crate) steps: Vec<Step>,
@@ -55,6 +58,7 @@ pub(crate) async fn run(mut contender: Box<dyn Contender>, settings: &Settings) 
 
     let open = if case == Case::OpenTransaction { OPEN_FOR } else { Duration::ZERO };
     let seconds = (settings.warm_up + open + open + AFTER).as_secs();
+    let disk = Disk::watch(&arena)?;
     let mut load = Load::start(&arena, &endpoint, settings.rate, seconds)?;
     tokio::time::sleep(settings.warm_up).await;
     let opened = (case == Case::OpenTransaction).then(|| hold_open(&endpoint));
@@ -68,6 +72,8 @@ pub(crate) async fn run(mut contender: Box<dyn Contender>, settings: &Settings) 
     ensure!(load.is_running(), "the load ended before the cutover did, after {cutover_ms:.0} ms");
 
     let mut seen = load.finish(&arena).await.context("load")?;
+    let flushes = disk.finish().await?;
+    let until_us = to_us + LOOK_AFTER_US;
     if let Some(opened) = opened
         && let Err(error) = opened.await?
     {
@@ -79,8 +85,9 @@ pub(crate) async fn run(mut contender: Box<dyn Contender>, settings: &Settings) 
     Ok(Round {
         case,
         contender: contender.name(),
-        stall_ms: seen.longest_ms(from_us, to_us + LOOK_AFTER_US),
+        stall_ms: seen.longest_ms(from_us, until_us),
         calm_ms: seen.longest_ms(from_us - 1_000_000, from_us - 200_000),
+        flush_ms: flushes.longest_ms(from_us, until_us),
         cutover_ms,
         steps,
         acked: seen.acked.len() as u64,
@@ -131,10 +138,12 @@ impl Round {
 
 impl std::fmt::Display for Round {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Round { contender, stall_ms, calm_ms, cutover_ms, acked, errors, lost, doubled, .. } = self;
+        let Round {
+            contender, stall_ms, calm_ms, flush_ms, cutover_ms, acked, errors, lost, doubled, ..
+        } = self;
         write!(
             f,
-            "{contender}: longest stall {stall_ms:.0} ms (before {calm_ms:.0}), cutover {cutover_ms:.0} ms ["
+            "{contender}: longest stall {stall_ms:.0} ms (before {calm_ms:.0}, disk {flush_ms:.0}), cutover {cutover_ms:.0} ms ["
         )?;
         let steps: Vec<String> =
             self.steps.iter().map(|step| format!("{} {:.1}", step.name, step.ms)).collect();

@@ -14,6 +14,8 @@ struct Line {
     contender: &'static str,
     rounds: usize,
     stall_ms: Spread,
+    /// The longest flush of one page the disk took by itself around each cutover.
+    flush_ms: Spread,
     cutover_ms: Spread,
     /// Median stall divided by that of each other contender in the same case.
     of: BTreeMap<&'static str, f64>,
@@ -72,6 +74,7 @@ impl Summary {
                 contender,
                 rounds: rounds.len(),
                 stall_ms,
+                flush_ms: spread(&rounds, |round| round.flush_ms),
                 cutover_ms: spread(&rounds, |round| round.cutover_ms),
                 of: others.map(|((_, name), median)| (*name, stall_ms.median / median)).collect(),
                 fence_to_release_ms,
@@ -110,25 +113,29 @@ impl std::fmt::Display for Summary {
         writeln!(f, "PostgreSQL {} to {}: longest client stall of a switchover, ms\n", self.from, self.to)?;
         writeln!(
             f,
-            "{:<17} {:<9} {:>6} {:>8} {:>15} {:>16} {:>6} {:>5} {:>7}  ratio of medians",
+            "{:<17} {:<9} {:>6} {:>8} {:>15} {:>12} {:>16} {:>6} {:>5} {:>7}  ratio of medians",
             "case",
             "contender",
             "rounds",
             "median",
             "min..max",
+            "disk's flush",
             "cutover median",
             "errors",
             "lost",
             "doubled"
         )?;
         for line in &self.lines {
-            let Line { case, contender, rounds, stall_ms, cutover_ms, errors, lost, doubled, .. } = line;
+            let Line {
+                case, contender, rounds, stall_ms, flush_ms, cutover_ms, errors, lost, doubled, ..
+            } = line;
             let range = format!("{:.0}..{:.0}", stall_ms.min, stall_ms.max);
+            let flush = format!("{:.0}..{:.0}", flush_ms.min, flush_ms.max);
             let ratios: Vec<String> =
                 line.of.iter().map(|(name, ratio)| format!("{ratio:.2} of {name}")).collect();
             writeln!(
                 f,
-                "{case:<17} {contender:<9} {rounds:>6} {:>8.1} {range:>15} {:>16.1} {errors:>6} {lost:>5} {doubled:>7}  {}",
+                "{case:<17} {contender:<9} {rounds:>6} {:>8.1} {range:>15} {flush:>12} {:>16.1} {errors:>6} {lost:>5} {doubled:>7}  {}",
                 stall_ms.median,
                 cutover_ms.median,
                 ratios.join(", ")
@@ -164,6 +171,7 @@ mod tests {
             contender,
             stall_ms,
             calm_ms: 0.0,
+            flush_ms: 0.0,
             cutover_ms: stall_ms / 2.0,
             steps: Vec::new(),
             acked: 1,
