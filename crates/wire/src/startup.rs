@@ -8,6 +8,9 @@ use crate::cancel::{CancelKey, SecretLength};
 /// Longest first packet a server takes, in bytes without its length field (`MAX_STARTUP_PACKET_LENGTH`).
 pub const MAX_STARTUP_PACKET: usize = 10_000;
 
+/// What names of protocol options begin with.
+pub const PROTOCOL_OPTION: &[u8] = b"_pq_.";
+
 const CANCEL_REQUEST: u32 = 80_877_102;
 const SSL_REQUEST: u32 = 80_877_103;
 const GSSENC_REQUEST: u32 = 80_877_104;
@@ -24,6 +27,10 @@ impl ProtocolVersion {
     pub const V3_0: Self = Self(3 << 16);
     /// Longer cancel keys; servers since 18.
     pub const V3_2: Self = Self(3 << 16 | 2);
+    /// What stands in the place of a version in an SSLRequest, shown as 1234.5679.
+    pub const SSL: Self = Self(SSL_REQUEST);
+    /// What stands in the place of a version in a GSSENCRequest, shown as 1234.5680.
+    pub const GSSENC: Self = Self(GSSENC_REQUEST);
 
     /// Upper half.
     #[must_use]
@@ -53,7 +60,7 @@ pub enum StartupError {
     /// Major version other than 3.
     #[error("unsupported frontend protocol {0}: server supports 3.0 to 3.2")]
     UnsupportedVersion(ProtocolVersion),
-    /// Parameters are not zero-terminated pairs with a final zero, or a name is not UTF-8.
+    /// Parameters are not zero-terminated pairs with a final zero.
     #[error("invalid startup packet layout: expected terminator as last byte")]
     InvalidLayout,
     /// A cancel request with a secret of an impossible length.
@@ -61,11 +68,11 @@ pub enum StartupError {
     CancelKey(#[from] SecretLength),
 }
 
-/// One startup parameter, in the order sent. Values are bytes: the encoding is not agreed yet.
+/// One startup parameter, in the order sent. Both are bytes: the encoding is not agreed yet, and servers take any.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Param {
     /// Its name, for example `user`, `application_name`, `_pq_.something`.
-    pub name: String,
+    pub name: Vec<u8>,
     /// Its value without the terminating zero.
     pub value: Vec<u8>,
 }
@@ -81,7 +88,7 @@ pub struct StartupMessage {
 
 impl StartupMessage {
     /// A message with the given parameters.
-    pub fn new<N: Into<String>, V: Into<Vec<u8>>>(
+    pub fn new<N: Into<Vec<u8>>, V: Into<Vec<u8>>>(
         version: ProtocolVersion,
         params: impl IntoIterator<Item = (N, V)>,
     ) -> Self {
@@ -95,7 +102,7 @@ impl StartupMessage {
     /// The value of a parameter; of two with the same name the last, as in the server.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.params.iter().rev().find(|p| p.name == name).map(|p| p.value.as_slice())
+        self.params.iter().rev().find(|p| p.name == name.as_bytes()).map(|p| p.value.as_slice())
     }
 
     /// As [`Self::get`], when the value is UTF-8.
@@ -107,20 +114,20 @@ impl StartupMessage {
     /// Sets a parameter: replaces the value where the name was sent, else appends.
     pub fn set(&mut self, name: &str, value: impl Into<Vec<u8>>) {
         let value = value.into();
-        match self.params.iter_mut().rev().find(|p| p.name == name) {
+        match self.params.iter_mut().rev().find(|p| p.name == name.as_bytes()) {
             Some(param) => param.value = value,
-            None => self.params.push(Param { name: name.to_owned(), value }),
+            None => self.params.push(Param { name: name.into(), value }),
         }
     }
 
     /// Removes every parameter of that name.
     pub fn remove(&mut self, name: &str) {
-        self.params.retain(|p| p.name != name);
+        self.params.retain(|p| p.name != name.as_bytes());
     }
 
     /// Names of the protocol options (`_pq_.` prefix) asked for, in order.
-    pub fn protocol_options(&self) -> impl Iterator<Item = &str> {
-        self.params.iter().map(|p| p.name.as_str()).filter(|n| n.starts_with("_pq_."))
+    pub fn protocol_options(&self) -> impl Iterator<Item = &[u8]> {
+        self.params.iter().map(|p| p.name.as_slice()).filter(|n| n.starts_with(PROTOCOL_OPTION))
     }
 
     /// The user name as bytes; a server refuses an empty or missing one with 28000.
@@ -141,7 +148,7 @@ impl StartupMessage {
         let mut out = vec![0; 4];
         out.extend_from_slice(&self.version.0.to_be_bytes());
         for param in &self.params {
-            for part in [param.name.as_bytes(), &param.value] {
+            for part in [&param.name, &param.value] {
                 out.extend(part.iter().copied().take_while(|b| *b != 0));
                 out.push(0);
             }
@@ -212,8 +219,7 @@ fn parse_params(mut rest: &[u8]) -> Result<Vec<Param>, StartupError> {
         if name.is_empty() {
             break;
         }
-        let name = std::str::from_utf8(name).map_err(|_| StartupError::InvalidLayout)?.to_owned();
-        params.push(Param { name, value: cstr(&mut rest)?.to_vec() });
+        params.push(Param { name: name.to_vec(), value: cstr(&mut rest)?.to_vec() });
     }
     if rest.is_empty() { Ok(params) } else { Err(StartupError::InvalidLayout) }
 }
@@ -296,9 +302,15 @@ mod tests {
         message.set("database", "shop");
         message.set("_pq_.x", "1");
         assert_eq!(message.database(), Some(&b"shop"[..]));
-        assert_eq!(message.protocol_options().collect::<Vec<_>>(), ["_pq_.x"]);
+        assert_eq!(message.protocol_options().collect::<Vec<_>>(), [b"_pq_.x"]);
         message.remove("_pq_.x");
         assert_eq!(message.params.len(), 2);
+    }
+
+    #[test]
+    fn names_need_not_be_utf_8() {
+        let message = StartupMessage::new(ProtocolVersion::V3_0, [(&b"x.\xe4"[..], &b"\xff"[..])]);
+        assert_eq!(parse(&message.encode()), Ok(FirstPacket::Startup(message)));
     }
 
     proptest! {

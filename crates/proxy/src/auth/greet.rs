@@ -61,24 +61,18 @@ pub async fn greet(
     tls_required: bool,
 ) -> Result<Greeting, GreetError> {
     let mut stream = direct_tls(stream, tls).await?;
-    let mut refused_gss = false;
+    let (mut asked_ssl, mut asked_gss) = (false, false);
     loop {
         match read_packet(&mut stream).await {
-            Ok(FirstPacket::Ssl) => {
-                if stream.is_tls() {
-                    return Err(GreetError::EncryptionTwice);
-                }
+            // Each once, in either order, as long as the other was declined; direct TLS leaves both open, to be declined.
+            Ok(FirstPacket::Ssl) if !asked_ssl => {
+                asked_ssl = true;
+                let before = stream.is_tls();
                 stream = answer_ssl(stream, tls).await?;
-                // After `N` the client sends its startup packet or gives up; a second SSLRequest would loop for ever.
-                if !stream.is_tls() {
-                    return finish(read_packet(&mut stream).await, stream, tls_required).await;
-                }
+                asked_gss |= stream.is_tls() && !before;
             }
-            Ok(FirstPacket::GssEnc) => {
-                if refused_gss || stream.is_tls() {
-                    return Err(GreetError::EncryptionTwice);
-                }
-                refused_gss = true;
+            Ok(FirstPacket::GssEnc) if !asked_gss => {
+                asked_gss = true;
                 stream.write_all(b"N").await?;
                 stream.flush().await?;
             }
@@ -143,7 +137,9 @@ async fn finish(
             let startup = negotiate(&mut stream, startup).await?;
             Ok(Greeting::Session { stream, startup })
         }
-        Ok(FirstPacket::Ssl | FirstPacket::GssEnc) => Err(GreetError::EncryptionTwice),
+        // What a server takes for a version then, it says.
+        Ok(FirstPacket::Ssl) => twice(stream, ProtocolVersion::SSL).await,
+        Ok(FirstPacket::GssEnc) => twice(stream, ProtocolVersion::GSSENC).await,
         Err(GreetError::Startup(error)) => {
             let sqlstate = match error {
                 StartupError::UnsupportedVersion(_) => "0A000",
@@ -156,24 +152,26 @@ async fn finish(
     }
 }
 
-/// Settles on 3.0 or 3.2 and on no protocol options, and says so where the client asked for something else.
+async fn twice(mut stream: Stream, version: ProtocolVersion) -> Result<Greeting, GreetError> {
+    let error = StartupError::UnsupportedVersion(version);
+    refuse(&mut stream, Report::fatal("0A000", error.to_string())).await;
+    Err(GreetError::EncryptionTwice)
+}
+
+/// Settles on 3.2 at most and on no protocol options, and says so where the client asked for something else, in the words of
+/// PostgreSQL 18. The version given back is 3.0 or 3.2: there is nothing in 3.1, which 18 takes as it is.
 async fn negotiate(stream: &mut Stream, mut startup: StartupMessage) -> Result<StartupMessage, GreetError> {
-    // Between 3.0 and 3.2 lies 3.1, which nobody ever spoke: PostgreSQL 18 answers it with 3.0.
-    let agreed =
-        if startup.version >= ProtocolVersion::V3_2 { ProtocolVersion::V3_2 } else { ProtocolVersion::V3_0 };
-    let unknown: Vec<String> = startup.protocol_options().map(str::to_owned).collect();
-    if agreed != startup.version || !unknown.is_empty() {
-        let message = NegotiateProtocolVersion {
-            newest: agreed,
-            unrecognized: unknown.iter().map(String::as_str).collect(),
-        };
+    let newest = startup.version.min(ProtocolVersion::V3_2);
+    let unrecognized: Vec<&[u8]> = startup.protocol_options().collect();
+    if newest != startup.version || !unrecognized.is_empty() {
+        let message = NegotiateProtocolVersion { newest, unrecognized };
         let mut out = bytes::BytesMut::new();
         message.encode(&mut out);
         stream.write_all(&out).await?;
         stream.flush().await?;
     }
-    startup.version = agreed;
-    startup.params.retain(|param| !param.name.starts_with("_pq_."));
+    startup.version = if newest < ProtocolVersion::V3_2 { ProtocolVersion::V3_0 } else { newest };
+    startup.params.retain(|param| !param.name.starts_with(startup::PROTOCOL_OPTION));
     Ok(startup)
 }
 

@@ -4,10 +4,6 @@ use std::process::Command;
 
 use pgteal_proxy::config::AuthMethod;
 use pgteal_testkit::Distribution;
-use pgteal_wire::message::backend::NegotiateProtocolVersion;
-use pgteal_wire::startup::{ProtocolVersion, StartupMessage};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use crate::front::Front;
 use crate::servers::{Certs, Leg, PASSWORD, server, server_config};
@@ -60,36 +56,4 @@ async fn psql_of_old_and_new_majors_gets_in() {
     // Binding to another certificate than the front's own would mean somebody in between.
     let refused = psql(18, format!("{tls} user=md5_user channel_binding=require")).await.unwrap_err();
     assert!(refused.contains("channel binding"), "{refused}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn newer_versions_and_options_are_settled_down() {
-    let certs = Certs::new();
-    let cluster = server(15, &certs).await;
-    let front = Front::start(AuthMethod::Verifier, &server_config(&cluster, Leg::Unix, &certs), &certs).await;
-    for (asked, options, answer) in [
-        (ProtocolVersion(3 << 16 | 9999), &["_pq_.grease"][..], Some(ProtocolVersion::V3_2)),
-        (ProtocolVersion(3 << 16 | 1), &[], Some(ProtocolVersion::V3_0)),
-        (ProtocolVersion::V3_0, &["_pq_.a", "_pq_.b"], Some(ProtocolVersion::V3_0)),
-        (ProtocolVersion::V3_2, &[], None),
-    ] {
-        let mut startup = StartupMessage::new(asked, [("user", "scram_user")]);
-        for option in options {
-            startup.set(option, "x");
-        }
-        let mut stream = TcpStream::connect(("127.0.0.1", front.port)).await.unwrap();
-        stream.write_all(&startup.encode()).await.unwrap();
-        let mut head = [0; 5];
-        stream.read_exact(&mut head).await.unwrap();
-        let mut body = vec![0; usize::from(head[4]) - 4];
-        stream.read_exact(&mut body).await.unwrap();
-        match answer {
-            Some(newest) => {
-                assert_eq!(head[0], b'v', "{asked}");
-                let want = NegotiateProtocolVersion { newest, unrecognized: options.to_vec() };
-                assert_eq!(NegotiateProtocolVersion::parse(&body), Ok(want));
-            }
-            None => assert_eq!(head[0], b'R', "{asked}"),
-        }
-    }
 }

@@ -108,11 +108,11 @@ pub fn put_backend_key_data(out: &mut BytesMut, key: &CancelKey) {
 /// NegotiateProtocolVersion: the server speaks an older minor version or does not know some options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NegotiateProtocolVersion<'a> {
-    /// The newest version the server speaks for the major version asked for. Servers send the whole version number
-    /// (`PG_PROTOCOL_LATEST` in `SendNegotiateProtocolVersion`), although the documentation says "minor".
+    /// The version the server goes on with: the one asked for, or the newest it speaks. Servers send the whole version
+    /// number (`SendNegotiateProtocolVersion`), although the documentation says "minor".
     pub newest: ProtocolVersion,
     /// `_pq_.` options the server did not recognise.
-    pub unrecognized: Vec<&'a str>,
+    pub unrecognized: Vec<&'a [u8]>,
 }
 
 impl<'a> NegotiateProtocolVersion<'a> {
@@ -126,8 +126,7 @@ impl<'a> NegotiateProtocolVersion<'a> {
         let count = body.u32("count")?;
         let mut unrecognized = Vec::new();
         for _ in 0..count {
-            let name = body.cstr("option")?;
-            unrecognized.push(std::str::from_utf8(name).map_err(|_| body.invalid("option"))?);
+            unrecognized.push(body.cstr("option")?);
         }
         body.end()?;
         Ok(Self { newest, unrecognized })
@@ -139,7 +138,7 @@ impl<'a> NegotiateProtocolVersion<'a> {
             out.put_u32(self.newest.0);
             out.put_u32(u32::try_from(self.unrecognized.len()).unwrap_or(u32::MAX));
             for name in &self.unrecognized {
-                put_cstr(out, name.as_bytes());
+                put_cstr(out, name);
             }
         });
     }
@@ -174,7 +173,7 @@ mod tests {
         let key = CancelKey::mint(32).unwrap();
         assert_eq!(parse_backend_key_data(&encoded(|out| put_backend_key_data(out, &key))[5..]), Ok(key));
         let negotiate =
-            NegotiateProtocolVersion { newest: ProtocolVersion::V3_0, unrecognized: vec!["_pq_.a"] };
+            NegotiateProtocolVersion { newest: ProtocolVersion::V3_0, unrecognized: vec![b"_pq_.a"] };
         let out = encoded(|out| negotiate.encode(out));
         assert_eq!(&out[5..13], b"\0\x03\0\0\0\0\0\x01");
         assert_eq!(NegotiateProtocolVersion::parse(&out[5..]), Ok(negotiate));
