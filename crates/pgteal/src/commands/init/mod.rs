@@ -144,7 +144,9 @@ fn answer(context: &Context, answers: &Answers, passwords: &[&str]) {
     ui.line(&sql);
     for variable in passwords {
         ui.line(format!(
-            "The password was not written to {path}. Before the next command: export {variable}=..."
+            "The password was not written to {path}, but it was on the command line: other users of this machine could \
+             see it there (ps), and the shell's history keeps it. Before the next command: export {variable}=..., or put \
+             it into ~/.pgpass"
         ));
     }
     ui.line("next: pgteal plan");
