@@ -19,6 +19,9 @@ use crate::ui::Style;
     Exit code 0: nothing stands in the way. 3: at least one finding blocks the upgrade.")]
 pub struct Args {}
 
+/// The kind that pgteal refuses.
+const DOWNGRADE: &str = "downgrade";
+
 /// What sort of upgrade it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Upgrade {
@@ -27,6 +30,12 @@ struct Upgrade {
     kind: &'static str,
     strategy: &'static str,
     risk: &'static str,
+}
+
+impl Upgrade {
+    fn named(&self) -> String {
+        if self.kind == DOWNGRADE { "a downgrade".into() } else { format!("{} upgrade", self.kind) }
+    }
 }
 
 pub(super) async fn run(_args: Args, context: &Context) -> Result<Exit, Failure> {
@@ -62,11 +71,11 @@ pub(super) async fn run(_args: Args, context: &Context) -> Result<Exit, Failure>
 
     let ui = &context.ui;
     ui.line(format!(
-        "{} {} -> {}, {} upgrade, by {}; risk {}\n",
+        "{} {} -> {}, {}, by {}; risk {}\n",
         ui.paint(Style::Bold, "plan:"),
         upgrade.from,
         upgrade.to,
-        upgrade.kind,
+        upgrade.named(),
         upgrade.strategy,
         upgrade.risk
     ));
@@ -98,6 +107,7 @@ fn classify(
 ) -> Upgrade {
     let kind = match to {
         Some(to) if to.major == from.major => "minor",
+        Some(to) if to.major < from.major => DOWNGRADE,
         Some(_) => "major",
         None => "unknown",
     };

@@ -24,8 +24,8 @@ pub(super) fn server(error: &Error, what: String) -> Advice {
                 ("proxy", ConnectFailure::Unreachable) => ("proxy-unreachable", "start it with: pgteal proxy".to_owned()),
                 ("proxy", _) => (
                     "proxy-login",
-                    "let pgteal's role in through the proxy as clients are let in: see [proxy] auth, and give the \
-                     role a password"
+                    "give its password by PGTEAL_BLUE_PASSWORD or a line of .pgpass; if it is given, let pgteal's role in \
+                     through the proxy as clients are let in: see [proxy] auth"
                         .to_owned(),
                 ),
                 _ => connect(server, *failure),

@@ -75,9 +75,12 @@ fn judge_one(spot: &Spot, fact: &Fact) -> Finding {
             ),
         );
     }
+    let searched = match fact.number("rows") {
+        0 => "the whole table".to_owned(),
+        rows => format!("all {rows} rows"),
+    };
     let consequence = format!(
-        "`up` sets REPLICA IDENTITY FULL: each UPDATE and DELETE writes the whole old row to WAL and searches all {} rows on green.",
-        fact.number("rows")
+        "`up` sets REPLICA IDENTITY FULL: each UPDATE and DELETE writes the whole old row to WAL and searches {searched} on green."
     );
     Finding::new(ID, Severity::Warning, spot, object, what, consequence).next("add-key")
 }

@@ -38,7 +38,9 @@ pub(super) fn check() -> Check {
 }
 
 fn judge(evidence: &Evidence, cx: &Context) -> Vec<Finding> {
-    if !cx.green.must_be_empty {
+    // Mistaken for green, a server in use is told by the order of the versions; all that it holds would only hide that.
+    let reversed = cx.green.version.is_some_and(|green| green.major < cx.blue.major);
+    if !cx.green.must_be_empty || reversed {
         return Vec::new();
     }
     let finding = |(spot, fact): (&Spot, &Fact)| {
