@@ -1,6 +1,9 @@
-//! Owns cancel requests: from the key a client was given to the server that runs its query now.
+//! Owns cancel requests: from the key a client was given to the server that runs its query now, or to the session that holds
+//! it.
 //! Refuses to answer: the protocol has no answer, whether the key fits or not.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use pgteal_wire::cancel::CancelKey;
@@ -8,6 +11,7 @@ use pgteal_wire::startup::encode_cancel;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::auth::{Target, TargetError};
+use crate::registry::{Command, Entry};
 use crate::shared::Shared;
 
 /// How long one cancel request may take, in whole.
@@ -19,6 +23,16 @@ pub(crate) async fn pass_on(shared: &Shared, key: &CancelKey) {
         tracing::debug!(pid = key.pid(), "cancel request with a key of nobody");
         return;
     };
+    // A statement that is held, or whose upstream is not open yet, no server knows: the session itself answers.
+    let waits = entry.held.load(Relaxed) || entry.details().cancel.is_none();
+    if waits && entry.tell(Command::Cancel) {
+        return;
+    }
+    to_server(entry).await;
+}
+
+/// Asks the server that the session is on.
+pub(crate) async fn to_server(entry: Arc<Entry>) {
     let target = entry.details().cancel.clone();
     let Some((server, key)) = target else { return };
     match tokio::time::timeout(LIMIT, send(&server, &key)).await {

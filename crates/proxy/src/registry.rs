@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Cool,
     /// The route has changed: go there.
     Turn { reply: mpsc::Sender<TurnAnswer> },
+    /// Cancel the statement that is held; if it has left meanwhile, have its server cancel it.
+    Cancel,
     /// End now, with this message to the client.
     End { why: String, reply: Option<mpsc::Sender<()>> },
 }
@@ -109,10 +111,18 @@ impl Entry {
     }
 }
 
-/// All sessions.
+/// All sessions, by their ids and by the process ids of their cancel keys. Those are random, so seldom more than one is the
+/// same.
+#[derive(Debug, Default)]
+struct Entries {
+    by_id: HashMap<u64, Arc<Entry>>,
+    by_pid: HashMap<i32, Vec<Arc<Entry>>>,
+}
+
+/// The list of sessions.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    entries: Mutex<HashMap<u64, Arc<Entry>>>,
+    entries: Mutex<Entries>,
     started: Instant,
     next_id: AtomicU64,
     retired_queries: AtomicU64,
@@ -121,7 +131,7 @@ pub(crate) struct Registry {
 impl Registry {
     pub(crate) fn new() -> Self {
         Self {
-            entries: Mutex::new(HashMap::new()),
+            entries: Mutex::default(),
             started: Instant::now(),
             next_id: AtomicU64::new(1),
             retired_queries: AtomicU64::new(0),
@@ -138,38 +148,53 @@ impl Registry {
     }
 
     pub(crate) fn add(&self, entry: Arc<Entry>) {
-        self.lock().insert(entry.id, entry);
+        let mut entries = self.lock();
+        if let Some(key) = &entry.key {
+            entries.by_pid.entry(key.pid()).or_default().push(Arc::clone(&entry));
+        }
+        entries.by_id.insert(entry.id, entry);
     }
 
     pub(crate) fn remove(&self, entry: &Entry) {
-        if self.lock().remove(&entry.id).is_some() {
+        let mut entries = self.lock();
+        if let Some(key) = &entry.key
+            && let Some(same) = entries.by_pid.get_mut(&key.pid())
+        {
+            same.retain(|other| other.id != entry.id);
+            if same.is_empty() {
+                entries.by_pid.remove(&key.pid());
+            }
+        }
+        if entries.by_id.remove(&entry.id).is_some() {
             self.retired_queries.fetch_add(entry.queries.load(Relaxed), Relaxed);
         }
     }
 
     /// Everybody, by id.
     pub(crate) fn all(&self) -> Vec<Arc<Entry>> {
-        let mut all: Vec<_> = self.lock().values().cloned().collect();
+        let mut all: Vec<_> = self.lock().by_id.values().cloned().collect();
         all.sort_by_key(|entry| entry.id);
         all
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().by_id.len()
     }
 
     /// Units answered since the start, of sessions that are there and of those that were.
     pub(crate) fn queries(&self) -> u64 {
-        let present: u64 = self.lock().values().map(|entry| entry.queries.load(Relaxed)).sum();
+        let present: u64 = self.lock().by_id.values().map(|entry| entry.queries.load(Relaxed)).sum();
         present + self.retired_queries.load(Relaxed)
     }
 
-    /// The session that was given this key. Every key is compared, each in constant time.
+    /// The session that was given this key. Found by its process id, which is no secret; secrets are compared in constant time.
     pub(crate) fn by_key(&self, key: &CancelKey) -> Option<Arc<Entry>> {
-        self.lock().values().find(|entry| entry.key.as_ref() == Some(key)).cloned()
+        let entries = self.lock();
+        let same = entries.by_pid.get(&key.pid())?;
+        same.iter().find(|entry| entry.key.as_ref() == Some(key)).cloned()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Entry>>> {
+    fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,6 +5,7 @@
 //! transactions: looking at the session's state, opening ahead, changing sides; `ending` says goodbye.
 
 mod ask;
+mod cancelled;
 mod ending;
 mod holdings;
 mod learn;
@@ -42,6 +43,7 @@ use crate::shared::Shared;
 use crate::stream::Stream;
 use crate::upstream::{Params, Upstream};
 
+use cancelled::Dropping;
 use holdings::Holdings;
 pub(crate) use open::{OpenError, open_first};
 use replay::{RefusedStatement, State};
@@ -143,6 +145,8 @@ pub(crate) struct Session {
     holdings: Holdings,
     pass: Pass,
     before: Option<Before>,
+    /// A cancelled unit is being dropped.
+    dropping: Option<Dropping>,
     second: Second,
     /// Statements that the other side refused: is it the other side, or are they broken here as well?
     doubtful: Vec<RefusedStatement>,
@@ -215,6 +219,7 @@ impl Session {
             holdings: Holdings::default(),
             pass,
             before: None,
+            dropping: None,
             second: Second::None,
             doubtful: Vec::new(),
             target,

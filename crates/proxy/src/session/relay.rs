@@ -156,6 +156,9 @@ impl Session {
     /// Clears the client's messages that may pass.
     fn scan_client(&mut self) -> Result<Admission, FrameError> {
         let room = self.shared.config.limits.prepared_bytes;
+        if self.dropping.is_some() && !self.drop_cancelled()? {
+            return Ok(Admission::Go);
+        }
         loop {
             if !self.up_walk.between_messages() {
                 if self.up.pending().is_empty() {
@@ -208,6 +211,9 @@ impl Session {
                     self.admitted();
                     return Admission::Go;
                 }
+            } else if self.waits_for_upstream() {
+                // Its statement stays here, where it can be cancelled.
+                return Admission::Wait;
             } else if let Some(side) = self.pass.enter() {
                 if self.side() != Some(side) {
                     self.pass.leave();
@@ -226,6 +232,12 @@ impl Session {
             self.before = Some(Before { place: self.shared.gate.wait_here(), opened });
             self.entry.held.store(true, Relaxed);
         }
+    }
+
+    /// Whether its upstream is being opened on the side where it is to go on.
+    fn waits_for_upstream(&self) -> bool {
+        let gate = &self.shared.gate;
+        self.upstream.is_none() && !gate.is_closed() && self.side() == Some(gate.course().side)
     }
 
     fn admitted(&mut self) {

@@ -1,6 +1,8 @@
 //! Two real servers and a proxy in front of them, in this process, with a console.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unreachable_pub)]
 
+pub mod raw;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
