@@ -254,7 +254,11 @@ async fn admit_to_console(
     let user = startup.get_str("user").unwrap_or_default().to_owned();
     if !peer_is_us {
         if !shared.config.admin.users.contains(&user) {
-            let report = Report::fatal("28000", format!("user \"{user}\" may not enter the console"));
+            let why = format!(
+                "user \"{user}\" may not enter the console: over the Unix socket the system user that runs the proxy may, \
+                 and anywhere the roles of admin_users"
+            );
+            let report = Report::fatal("28000", why);
             return refuse(stream, report).await;
         }
         let Some((authenticated, ..)) = authenticate(&shared, stream, startup).await else { return };
