@@ -71,9 +71,8 @@ impl Window {
         true
     }
 
-    /// Puts bytes that were read elsewhere behind everything; what has no room is lost, so the caller checks first that
-    /// the window is empty.
-    pub fn put_pending(&mut self, bytes: &[u8]) {
+    /// Puts bytes that were read elsewhere behind everything; answers how many there was room for.
+    pub fn put_pending(&mut self, bytes: &[u8]) -> usize {
         self.make_room();
         let count = bytes.len().min(self.data.len() - self.end);
         if let (Some(target), Some(source)) =
@@ -82,6 +81,7 @@ impl Window {
             target.copy_from_slice(source);
             self.end += count;
         }
+        count
     }
 
     /// Forgets what is cleared: there is nobody to write it to.

@@ -70,6 +70,14 @@ pub(crate) struct Upstream {
     pub(crate) early: BytesMut,
 }
 
+/// What became of a connection that nobody used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Idle {
+    Lost,
+    /// It is the one that the session is to use now.
+    Ours,
+}
+
 /// Why a conversation of our own with a server failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -155,23 +163,28 @@ impl Upstream {
         }
     }
 
-    /// Reads what a server says to a connection that nobody uses: settings are noted; ready when it is lost.
-    pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Reads what a server says to a connection that nobody uses: settings are noted; ready when it is lost. `ours` tells
+    /// whether somebody should use it by now: then what is read stays, for them.
+    pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>, ours: impl Fn() -> bool) -> Poll<Idle> {
         loop {
             let mut chunk = [0; 512];
             let mut buf = ReadBuf::new(&mut chunk);
             match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf)) {
-                Ok(()) if buf.filled().is_empty() => return Poll::Ready(()),
+                Ok(()) if buf.filled().is_empty() => return Poll::Ready(Idle::Lost),
                 Ok(()) => self.early.extend_from_slice(buf.filled()),
-                Err(_) => return Poll::Ready(()),
+                Err(_) => return Poll::Ready(Idle::Lost),
+            }
+            // Asked after the read: what is dropped below was said before the route changed.
+            if ours() {
+                return Poll::Ready(Idle::Ours);
             }
             loop {
                 match frame::take(&mut self.early, MAX_ANSWER) {
                     Ok(Some(frame)) if frame.tag == back::PARAMETER_STATUS => self.params.take(frame.body()),
-                    Ok(Some(frame)) if frame.tag == back::ERROR => return Poll::Ready(()),
+                    Ok(Some(frame)) if frame.tag == back::ERROR => return Poll::Ready(Idle::Lost),
                     Ok(Some(_)) => {}
                     Ok(None) => break,
-                    Err(_) => return Poll::Ready(()),
+                    Err(_) => return Poll::Ready(Idle::Lost),
                 }
             }
         }

@@ -32,6 +32,8 @@ pub(super) struct Observed {
     pub(super) role: Option<Vec<u8>>,
     /// Statements made by SQL `PREPARE`: name and text.
     pub(super) prepared: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Channels that it listens to.
+    pub(super) channels: Vec<Vec<u8>>,
     /// What cannot be carried, each in words that follow "this session holds".
     pub(super) pins: Vec<String>,
 }
@@ -294,6 +296,16 @@ impl Holdings {
     /// Whether the ledger is true to the server now.
     pub(super) const fn is_current(&self) -> bool {
         self.observed.is_some() && !self.dirty
+    }
+
+    /// Whether it hears what others notify.
+    pub(super) fn is_listening(&self) -> bool {
+        self.observed.as_ref().is_some_and(|observed| !observed.channels.is_empty())
+    }
+
+    /// What must stand on the new side before others are let in there, in words that follow "this session holds".
+    pub(super) fn needs_presence(&self) -> Option<&'static str> {
+        self.is_listening().then_some("LISTEN registrations, and was not made ready in time")
     }
 
     /// Functions may have set what nobody asks for: there are more names than that.

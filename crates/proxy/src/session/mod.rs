@@ -2,7 +2,7 @@
 //! Refuses to know other sessions; the console speaks to it through its mailbox.
 //!
 //! `relay` moves bytes and decides at each message whether it may pass; `work` is what happens between two
-//! transactions: looking at the session's state, opening ahead, changing sides; `ending` says goodbye.
+//! transactions: looking at the session's state, opening ahead; `turn` changes sides; `ending` says goodbye.
 
 mod ask;
 mod cancelled;
@@ -12,6 +12,7 @@ mod learn;
 mod look;
 mod observe;
 mod open;
+mod parting;
 mod prepare_text;
 mod rehearse;
 mod relay;
@@ -19,6 +20,7 @@ mod repertoire;
 mod replay;
 mod statements;
 mod text;
+mod turn;
 mod vocabulary;
 mod walk;
 mod work;

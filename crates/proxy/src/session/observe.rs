@@ -91,7 +91,7 @@ pub(super) fn read(
             (Some(b'f'), _) => observed.pins.push(format!("a temporary function ({shown})")),
             (Some(b'c'), _) => observed.pins.push(format!("a cursor WITH HOLD ({shown})")),
             (Some(b'l'), _) => observed.pins.push(format!("a session advisory lock ({shown})")),
-            (Some(b'n'), _) => observed.pins.push(format!("a LISTEN registration ({shown})")),
+            (Some(b'n'), _) => observed.channels.push(name),
             (Some(b'p'), _) => {
                 listed.insert(name);
             }
@@ -104,6 +104,7 @@ pub(super) fn read(
             _ => {}
         }
     }
+    observed.channels.sort_unstable();
     (observed, listed)
 }
 

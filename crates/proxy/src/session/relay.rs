@@ -5,6 +5,7 @@ use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 
+use bytes::Buf;
 use pgteal_wire::frame::{self, FrameError, LARGE_MESSAGE_LIMIT};
 use pgteal_wire::message::tag::{back, front};
 use pgteal_wire::tracker::Reply;
@@ -12,7 +13,7 @@ use pgteal_wire::tracker::Reply;
 use super::walk::Body;
 use super::{Before, OpenError, Second, Session, State};
 use crate::registry::Command;
-use crate::upstream::Upstream;
+use crate::upstream::{Idle, Upstream};
 
 /// Server messages up to this size are waited for whole when their content matters.
 const WHOLE: usize = 4096;
@@ -93,10 +94,14 @@ impl Session {
                     done.unwrap_or_else(|error| Err(OpenError::internal(&error))),
                 )))
             }
-            Second::Ready { upstream, .. } => match upstream.poll_idle(cx) {
-                Poll::Ready(()) => Poll::Ready(Wake::SecondLost),
-                Poll::Pending => Poll::Pending,
-            },
+            Second::Ready { upstream, .. } => {
+                let (gate, side) = (&self.shared.gate, upstream.course.side);
+                match upstream.poll_idle(cx, || gate.course().side == side) {
+                    Poll::Ready(Idle::Lost) => Poll::Ready(Wake::SecondLost),
+                    Poll::Ready(Idle::Ours) => Poll::Ready(Wake::WrongSide),
+                    Poll::Pending => Poll::Pending,
+                }
+            }
             Second::None | Second::Failed(_) => Poll::Pending,
         }
     }
@@ -312,12 +317,12 @@ impl Session {
         }
     }
 
-    /// Takes over what the server had said before the relay began.
+    /// Takes over what the server had said before the relay began, as far as there is room.
     pub(super) fn take_early(&mut self) {
         let Some(upstream) = &mut self.upstream else { return };
-        let early = std::mem::take(&mut upstream.early);
-        if !early.is_empty() {
-            self.down.put_pending(&early);
+        if !upstream.early.is_empty() {
+            let count = self.down.put_pending(&upstream.early);
+            upstream.early.advance(count);
             // Bad bytes show again at the next read.
             let _ = self.scan_server();
         }

@@ -199,7 +199,25 @@ impl Pipeline {
         for (name, text) in &observed.prepared {
             self.query(format!("prepared statement {}", String::from_utf8_lossy(name)), text);
         }
+        if !observed.channels.is_empty() {
+            let mut sql = Vec::new();
+            for channel in &observed.channels {
+                sql.extend_from_slice(b"LISTEN ");
+                put_quoted(&mut sql, channel);
+                sql.push(b';');
+            }
+            self.query("LISTEN".into(), &sql);
+        }
     }
+}
+
+/// A name as SQL spells it, in the encoding that it came in: no encoding of clients has a quote inside a character.
+fn put_quoted(sql: &mut Vec<u8>, name: &[u8]) {
+    sql.push(b'"');
+    for byte in name {
+        sql.extend_from_slice(if *byte == b'"' { b"\"\"" } else { std::slice::from_ref(byte) });
+    }
+    sql.push(b'"');
 }
 
 fn is_hasty(name: &[u8]) -> bool {
@@ -231,8 +249,12 @@ pub(super) async fn replay(
         put_query(&mut pipeline.bytes, "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL");
         pipeline.units.push(Unit::Named("reset".into()));
         for (name, _) in &from.observed.prepared {
-            let quoted = String::from_utf8_lossy(name).replace('"', "\"\"");
-            pipeline.query("deallocate".into(), format!("DEALLOCATE \"{quoted}\"").as_bytes());
+            let mut sql = b"DEALLOCATE ".to_vec();
+            put_quoted(&mut sql, name);
+            pipeline.query("deallocate".into(), &sql);
+        }
+        if !from.observed.channels.is_empty() {
+            pipeline.query("unlisten".into(), b"UNLISTEN *");
         }
     }
     if observed_differs {

@@ -1,22 +1,20 @@
 //! Owns what a session does between two transactions: looking at its own state, opening and refreshing the second
-//! upstream, and changing sides. Refuses to move the client's bytes.
+//! upstream. Refuses to move the client's bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use pgteal_wire::tracker::Tracker;
 use tokio::io::AsyncWriteExt;
 
 use super::ending::End;
 use super::look::{self, Looked};
 use super::relay::Wake;
-use super::{OpenError, Second, Session, State, learn, observe, open, replay};
+use super::{Second, Session, State, learn, observe, open, replay};
 use crate::registry::{Command, TurnAnswer, WarmAnswer, WarmState};
 use crate::route::Side;
-use crate::stats::Stats;
-use crate::upstream::{TalkError, Upstream};
+use crate::upstream::TalkError;
 
 /// While nobody waits for it, a session's state is looked at again no sooner than this after the last time.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -73,7 +71,7 @@ impl Session {
     }
 
     /// Opens the second upstream, or brings the one that is there up to date. Both happen beside the relay.
-    fn prepare(&mut self, side: Side) {
+    pub(super) fn prepare(&mut self, side: Side) {
         let mut want = State::of(&self.holdings);
         self.second = match std::mem::take(&mut self.second) {
             Second::Ready { upstream, .. } if upstream.course.side != side => {
@@ -102,7 +100,7 @@ impl Session {
         self.upstream.is_some() && !self.shared.gate.is_closed()
     }
 
-    fn open_beside(&self, side: Side, want: State) -> Second {
+    pub(super) fn open_beside(&self, side: Side, want: State) -> Second {
         let lines = if self.is_calm() { want.lines(&self.holdings) } else { Vec::new() };
         let params = self.upstream.as_ref().map_or(&self.told, |upstream| &upstream.params);
         let read_only = params.get("default_transaction_read_only").map(<[u8]>::to_vec);
@@ -119,7 +117,7 @@ impl Session {
     }
 
     /// Asks the server, on the client's own upstream, what the session holds.
-    async fn look(&mut self) -> Result<(), End> {
+    pub(super) async fn look(&mut self) -> Result<(), End> {
         self.looked_at = Some(Instant::now());
         self.take_words();
         let mut aside = BytesMut::new();
@@ -129,7 +127,7 @@ impl Session {
         if !aside.is_empty() {
             self.tell_client(&aside).await?;
         }
-        self.take_early();
+        self.take_all_early().await?;
         match looked {
             Ok(Looked::Rows(rows, silenced)) => {
                 let params = self.upstream.as_ref().map(|upstream| &upstream.params);
@@ -163,7 +161,7 @@ impl Session {
         if !aside.is_empty() {
             self.tell_client(&aside).await?;
         }
-        self.take_early();
+        self.take_all_early().await?;
         match asked {
             Ok(Ok(taken)) => {
                 if let Some(one) = taken.first() {
@@ -292,130 +290,6 @@ impl Session {
             Command::Cancel => self.cancel().await?,
             Command::End { why, reply } => return Err(End::Terminated { why, reply }),
         }
-        Ok(())
-    }
-
-    /// Goes to the side that the route says. The old upstream is left at once; the new one is the second upstream when it
-    /// is ready, else it is opened before the client's next message passes.
-    pub(super) async fn turn(&mut self) -> Result<TurnAnswer, End> {
-        let side = self.shared.gate.course().side;
-        if self.side() == Some(side) {
-            return Ok(TurnAnswer::Moved);
-        }
-        if self.upstream.is_none() {
-            // The route changed back while the upstream was being opened: open again where it says now.
-            if let Second::Opening { task, .. } = std::mem::take(&mut self.second) {
-                task.abort();
-            }
-            self.second = self.open_beside(side, State::of(&self.holdings));
-            return Ok(TurnAnswer::Cold);
-        }
-        if self.replication {
-            return Err(End::pinned("a replication connection"));
-        }
-        if !self.at_rest() {
-            return Err(End::Bounded("the session is inside a transaction"));
-        }
-        if !self.holdings.is_current() {
-            self.look().await?;
-        }
-        if !self.holdings.is_current() {
-            return Err(End::Bounded("the session's state cannot be observed"));
-        }
-        if let Some(pin) = self.holdings.pins().first() {
-            return Err(End::pinned(pin));
-        }
-        let old = self.upstream.take();
-        if let Some(old) = &old {
-            self.told = old.params.clone();
-        }
-        self.tracker = Tracker::new();
-        let turned = match std::mem::take(&mut self.second) {
-            Second::Ready { upstream, state }
-                if upstream.course.side == side && state.fits(&self.holdings) =>
-            {
-                self.adopt(*upstream).await.map(|()| TurnAnswer::Moved)
-            }
-            second => {
-                self.second = second;
-                if !matches!(&self.second, Second::Opening { side: there, .. } if *there == side) {
-                    self.prepare(side);
-                }
-                let mut details = self.entry.details();
-                details.cancel = None;
-                Ok(TurnAnswer::Cold)
-            }
-        };
-        if let Some(old) = old {
-            self.shared.farewell.leave(old);
-        }
-        self.target = None;
-        self.holdings.forget_words();
-        self.publish();
-        turned
-    }
-
-    /// Makes an upstream the session's own.
-    async fn adopt(&mut self, upstream: Upstream) -> Result<(), End> {
-        let changes = upstream.params.changes_since(&self.told);
-        {
-            let mut details = self.entry.details();
-            details.side = Some(upstream.course.side);
-            details.cancel = upstream.cancel.clone().map(|key| (Arc::clone(&upstream.server), key));
-        }
-        self.upstream = Some(upstream);
-        self.server_said_why = false;
-        if !changes.is_empty() {
-            self.tell_client(&changes).await?;
-        }
-        self.take_early();
-        Ok(())
-    }
-
-    async fn second_is_there(&mut self, result: Result<(Upstream, State), OpenError>) -> Result<(), End> {
-        match result {
-            Ok((upstream, state)) if self.upstream.is_none() => {
-                let side = self.shared.gate.course().side;
-                if upstream.course.side != side {
-                    upstream.close_later();
-                    self.second = self.open_beside(side, State::of(&self.holdings));
-                } else if state.same_revisions(&self.holdings) {
-                    self.adopt(upstream).await?;
-                } else {
-                    let want = State::of(&self.holdings);
-                    self.second = Second::Opening {
-                        side,
-                        task: tokio::spawn(open::refresh(
-                            Arc::clone(&self.shared),
-                            upstream,
-                            state,
-                            want,
-                            Vec::new(),
-                        )),
-                    };
-                }
-            }
-            Ok((upstream, state)) => {
-                self.second = Second::Ready { upstream: Box::new(upstream), state: Box::new(state) }
-            }
-            Err(error @ OpenError::Rehearsal(_)) => {
-                // Once more, and without.
-                tracing::debug!(session = self.entry.id, %error, "opened again");
-                self.holdings.repertoire.mute();
-                if self.upstream.is_none() {
-                    let side = self.shared.gate.course().side;
-                    self.second = self.open_beside(side, State::of(&self.holdings));
-                }
-            }
-            Err(error) if self.upstream.is_none() => {
-                Stats::count(&self.shared.stats.upstream_lost);
-                return Err(End::NoUpstream(error));
-            }
-            Err(OpenError::Statements(refused)) => self.doubtful = refused,
-            Err(OpenError::Outdated(what)) => self.holdings.outdated = Some(what),
-            Err(error) => self.second = Second::Failed(error.to_string()),
-        }
-        self.publish();
         Ok(())
     }
 }
