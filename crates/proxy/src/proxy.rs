@@ -236,7 +236,8 @@ impl Drop for Proxy {
 /// Tells sessions whose second upstream fell behind to bring it up to date, all at once.
 pub(crate) fn refresh_stale(shared: &Shared) {
     let Some(side) = shared.warm_side() else { return };
-    for entry in stale(shared) {
+    let behind = |entry: &Arc<Entry>| entry.stale.load(Relaxed) || entry.details().locks;
+    for entry in shared.registry.all().into_iter().filter(behind) {
         entry.tell(Command::Warm { side, reply: None });
     }
 }

@@ -68,6 +68,8 @@ pub(crate) struct Details {
     pub(crate) warm: WarmState,
     /// What cannot be carried, in words.
     pub(crate) pins: Vec<String>,
+    /// It holds session advisory locks, or has taken some on the other side: to be taken again in the hold.
+    pub(crate) locks: bool,
     /// Where a cancel request goes.
     pub(crate) cancel: Option<(Arc<Target>, CancelKey)>,
 }

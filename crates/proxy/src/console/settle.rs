@@ -1,5 +1,5 @@
 //! Owns `SETTLE`: while held, waits until every session whose second upstream fell behind, or failed, has tried to bring
-//! it up to date.
+//! it up to date, and every session that holds advisory locks has taken them on the other side.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -27,5 +27,10 @@ pub(super) async fn settle(shared: &Shared, epoch: u64, limit: Duration) -> Resu
 }
 
 fn is_behind(entry: &Arc<Entry>) -> bool {
-    entry.stale.load(Relaxed) || matches!(entry.details().warm, WarmState::Failed(_))
+    let details = entry.details();
+    if details.locks {
+        // Until it says that it has them.
+        entry.stale.store(true, Relaxed);
+    }
+    entry.stale.load(Relaxed) || matches!(details.warm, WarmState::Failed(_))
 }

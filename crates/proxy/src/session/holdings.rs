@@ -3,13 +3,15 @@
 //! mentions a word that touches sessions, of PostgreSQL's own or of the database's vocabulary. While that is not known,
 //! everything that runs makes the last observation old. Refuses to know how the looking is done.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use pgteal_wire::frame::HEADER_LEN;
 use pgteal_wire::message::tag::{back, front};
 use pgteal_wire::tracker::{Fate, Kind, Reply};
 
+use super::locks::Lock;
+use super::observe::Findings;
 use super::repertoire::Repertoire;
 use super::statements::{Statements, name_of};
 use super::text::{self, Said, TagEffect};
@@ -46,6 +48,10 @@ pub(super) struct Holdings {
     pub(super) repertoire: Repertoire,
     /// The last observation.
     pub(super) observed: Option<Observed>,
+    /// Its session advisory locks, of the last observation.
+    pub(super) locks: Vec<Lock>,
+    /// One of them is not to be had over there, in words that follow "this session holds".
+    pub(super) unlockable: Option<String>,
     /// Its login cannot be repeated, in words that follow "this session holds".
     pub(super) outdated: Option<&'static str>,
     /// Something was seen after the last observation that may have changed it.
@@ -273,9 +279,11 @@ impl Holdings {
         }
     }
 
-    /// Takes an observation; `listed` are the protocol-level statements that the server has.
-    pub(super) fn observe(&mut self, observed: Observed, listed: &HashSet<Vec<u8>>) {
-        self.statements.retain(listed);
+    /// Takes an observation.
+    pub(super) fn observe(&mut self, findings: Findings) {
+        let Findings { observed, listed, locks } = findings;
+        self.statements.retain(&listed);
+        self.locks = locks;
         if self.observed.as_ref() != Some(&observed) {
             self.observed = Some(observed);
             self.revision += 1;
@@ -289,6 +297,7 @@ impl Holdings {
     pub(super) fn is_unobservable(&mut self, error: &str) {
         let pins = vec![format!("a state that its server does not tell ({error})")];
         self.observed = Some(Observed { pins, ..Observed::default() });
+        self.locks.clear();
         self.revision += 1;
         self.dirty = false;
     }
@@ -305,7 +314,10 @@ impl Holdings {
 
     /// What must stand on the new side before others are let in there, in words that follow "this session holds".
     pub(super) fn needs_presence(&self) -> Option<&'static str> {
-        self.is_listening().then_some("LISTEN registrations, and was not made ready in time")
+        if self.is_listening() {
+            return Some("LISTEN registrations");
+        }
+        (!self.locks.is_empty()).then_some("session advisory locks")
     }
 
     /// Functions may have set what nobody asks for: there are more names than that.
@@ -318,6 +330,7 @@ impl Holdings {
         self.observed.as_ref().is_some_and(|observed| !observed.pins.is_empty())
             || self.statements.has_uncarried()
             || self.outdated.is_some()
+            || self.unlockable.is_some()
             || self.too_many_names
             || self.has_unasked()
     }
@@ -329,6 +342,7 @@ impl Holdings {
             pins.push(format!("a prepared statement too large to be kept ({name})"));
         }
         pins.extend(self.outdated.map(str::to_owned));
+        pins.extend(self.unlockable.clone());
         if self.too_many_names {
             pins.push(format!("more than {MAX_NAMES} custom settings"));
         }
@@ -365,7 +379,7 @@ mod tests {
     }
 
     fn looked_at(holdings: &mut Holdings) {
-        holdings.observe(Observed::default(), &HashSet::new());
+        holdings.observe(Findings::default());
         assert!(holdings.is_current());
     }
 

@@ -113,7 +113,7 @@ fn ended(in_failed_block: bool) -> BytesMut {
     out
 }
 
-fn say(out: &mut BytesMut, sql: &str) {
+pub(super) fn say(out: &mut BytesMut, sql: &str) {
     put_parse(out, NAME, sql.as_bytes());
     put_bind(out, NAME, &[None::<&[u8]>; 0]);
     put_execute(out);

@@ -9,6 +9,7 @@ mod cancelled;
 mod ending;
 mod holdings;
 mod learn;
+mod locks;
 mod look;
 mod observe;
 mod open;

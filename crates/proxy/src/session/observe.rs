@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 
 use super::holdings::Observed;
+use super::locks::{self, Lock};
 use super::prepare_text;
 
 /// Settings that belong to a transaction, or that have rows of their own below.
@@ -32,7 +33,7 @@ pub(super) fn query(custom: &[&str], silenced: &[&str]) -> String {
          WHERE pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid \
          AND p.pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() \
          UNION ALL SELECT 'c', u.name, '' FROM pg_catalog.pg_cursor() u WHERE u.is_holdable \
-         UNION ALL SELECT 'l', pg_catalog.concat_ws(':', l.classid, l.objid), '' FROM pg_catalog.pg_lock_status() l \
+         UNION ALL SELECT 'l', pg_catalog.concat_ws(':', l.classid, l.objid, l.objsubid), l.mode FROM pg_catalog.pg_lock_status() l \
          WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() \
          UNION ALL SELECT 'n', h, '' FROM pg_catalog.pg_listening_channels() h \
          UNION ALL SELECT CASE WHEN q.from_sql THEN 'q' ELSE 'p' END, q.name, \
@@ -57,17 +58,26 @@ pub(super) fn query(custom: &[&str], silenced: &[&str]) -> String {
 /// One row of the answer: kind, name, value (`None` is NULL).
 pub(super) type Row = (Vec<u8>, Vec<u8>, Option<Vec<u8>>);
 
+/// All that an answer says.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub(super) observed: Observed,
+    /// The protocol-level prepared statements that the server has.
+    pub(super) listed: HashSet<Vec<u8>>,
+    /// Session advisory locks, in the order in which they are taken again.
+    pub(super) locks: Vec<Lock>,
+}
+
 /// Reads the answer. `silenced` are the settings that were, with the values that they had, `login` is the user that the
-/// client logged in as, `plain_strings` the session's `standard_conforming_strings`. The second value lists the
-/// protocol-level prepared statements that the server has.
+/// client logged in as, `plain_strings` the session's `standard_conforming_strings`.
 pub(super) fn read(
     rows: Vec<Row>,
     silenced: &[(&str, Vec<u8>)],
     login: &[u8],
     plain_strings: bool,
-) -> (Observed, HashSet<Vec<u8>>) {
+) -> Findings {
     let mut observed = Observed::default();
-    let mut listed = HashSet::new();
+    let (mut listed, mut locks) = (HashSet::new(), Vec::new());
     for (kind, name, value) in rows {
         let shown = String::from_utf8_lossy(&name).into_owned();
         match (kind.first(), value) {
@@ -90,7 +100,10 @@ pub(super) fn read(
             (Some(b't'), _) => observed.pins.push(format!("a temporary table ({shown})")),
             (Some(b'f'), _) => observed.pins.push(format!("a temporary function ({shown})")),
             (Some(b'c'), _) => observed.pins.push(format!("a cursor WITH HOLD ({shown})")),
-            (Some(b'l'), _) => observed.pins.push(format!("a session advisory lock ({shown})")),
+            (Some(b'l'), mode) => match Lock::read(&name, &mode.unwrap_or_default()) {
+                Some(lock) => locks.push(lock),
+                None => observed.pins.push(format!("a session advisory lock ({shown})")),
+            },
             (Some(b'n'), _) => observed.channels.push(name),
             (Some(b'p'), _) => {
                 listed.insert(name);
@@ -105,7 +118,11 @@ pub(super) fn read(
         }
     }
     observed.channels.sort_unstable();
-    (observed, listed)
+    locks.sort_unstable();
+    if locks.len() > locks::MOST {
+        observed.pins.push(format!("more than {} session advisory locks", locks::MOST));
+    }
+    Findings { observed, listed, locks }
 }
 
 /// A setting in milliseconds, as SHOW gives it with the largest unit that fits, or as the catalogue does without one.
@@ -144,7 +161,10 @@ mod tests {
             row("r", "role", Some("none")),
             row("a", "session_authorization", Some("app")),
             row("t", "scratch", Some("")),
-            row("l", "0:42", Some("")),
+            row("l", "0:43:2", Some("ShareLock")),
+            row("l", "0:42:1", Some("ExclusiveLock")),
+            row("l", "0:42:9", Some("ExclusiveLock")),
+            row("n", "room", Some("")),
             row("p", "s1", Some("")),
             row("q", "q1", Some("PREPARE q1 AS SELECT 1")),
             row("q", "q2", Some("EXECUTE 'no'")),
@@ -152,7 +172,7 @@ mod tests {
         let silenced =
             [("statement_timeout", "50ms"), ("lock_timeout", "90s"), ("transaction_timeout", "1min")];
         let silenced = silenced.map(|(name, value)| (name, value.as_bytes().to_vec()));
-        let (observed, listed) = read(rows, &silenced, b"app", true);
+        let Findings { observed, listed, locks } = read(rows, &silenced, b"app", true);
         let settings: Vec<_> = observed.settings.iter().map(|(n, v)| [n, v].map(|t| t.as_slice())).collect();
         assert_eq!(
             settings,
@@ -164,10 +184,12 @@ mod tests {
             observed.pins,
             [
                 "a temporary table (scratch)",
-                "a session advisory lock (0:42)",
+                "a session advisory lock (0:42:9)",
                 "a prepared statement whose own text cannot be told (q2)"
             ]
         );
+        assert_eq!(locks.iter().map(Lock::to_string).collect::<Vec<_>>(), ["0:42", "0:43, shared"]);
+        assert_eq!(observed.channels, [b"room"]);
         assert_eq!(observed.prepared.len(), 1);
         assert!(listed.contains(&b"s1"[..]));
     }

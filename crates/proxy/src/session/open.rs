@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pgteal_wire::startup::StartupMessage;
 
 use super::Origin;
+use super::locks::LockError;
 use super::rehearse;
 use super::repertoire::Line;
 use super::replay::{self, RefusedStatement, ReplayError, State};
@@ -28,6 +29,9 @@ pub(crate) enum OpenError {
     Outdated(&'static str),
     #[error("{0}")]
     Replay(String),
+    /// One of its session advisory locks is not to be had there.
+    #[error("the session holds {0}")]
+    Locked(String),
     /// Some prepared statements do not exist there.
     #[error("{}", replay::first(.0))]
     Statements(Vec<RefusedStatement>),
@@ -184,6 +188,7 @@ fn finish(
 ) -> Result<(), OpenError> {
     match replayed {
         Ok(Ok(())) => Ok(()),
+        Ok(Err(ReplayError::Locks(error @ LockError::Taken(_)))) => Err(OpenError::Locked(error.to_string())),
         Ok(Err(ReplayError::Statements(refused))) => Err(OpenError::Statements(refused)),
         Ok(Err(error)) => Err(OpenError::Replay(error.to_string())),
         Err(_) => Err(OpenError::Replay(format!(

@@ -311,7 +311,7 @@ impl Session {
         if self.tracker.at_boundary() {
             self.leave_gate();
             if self.target.is_some() {
-                let fits = matches!(&self.second, Second::Ready { state, .. } if state.fits(&self.holdings));
+                let fits = matches!(&self.second, Second::Ready { state, .. } if self.fits(state));
                 self.entry.stale.store(!fits, Relaxed);
             }
         }

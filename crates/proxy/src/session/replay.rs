@@ -11,6 +11,7 @@ use pgteal_wire::message::{put, put_cstr};
 use tokio::io::AsyncWriteExt;
 
 use super::holdings::{Holdings, Observed};
+use super::locks::{self, Lock, LockError};
 use super::repertoire::{Line, Shape};
 use super::statements::{ParseMessage, name_of};
 use crate::upstream::{TalkError, Upstream};
@@ -23,6 +24,8 @@ pub(super) struct State {
     pub(super) statements: HashMap<Box<[u8]>, ParseMessage>,
     pub(super) statements_revision: u64,
     pub(super) unnamed: Option<Vec<u8>>,
+    /// Session advisory locks that it holds; empty while clients work.
+    pub(super) locks: Vec<Lock>,
     /// What has been rehearsed on the upstream.
     pub(super) rehearsed: Vec<Shape>,
     /// The revision of the session's repertoire that this was made of.
@@ -46,6 +49,7 @@ impl State {
             statements: holdings.statements.snapshot(),
             statements_revision: holdings.statements.revision,
             unnamed: holdings.statements.unnamed().map(<[u8]>::to_vec),
+            locks: Vec::new(),
             rehearsed: Vec::new(),
             repertoire_revision: holdings.repertoire.revision,
         }
@@ -96,6 +100,7 @@ impl State {
         self.observed == other.observed
             && self.statements == other.statements
             && self.unnamed == other.unnamed
+            && self.locks == other.locks
     }
 }
 
@@ -107,6 +112,8 @@ pub(super) enum ReplayError {
     Talk(#[from] TalkError),
     #[error("{what}: {message}")]
     Refused { what: String, message: String },
+    #[error(transparent)]
+    Locks(#[from] LockError),
     /// Everything else is there; these statements are not.
     #[error("{}", first(.0))]
     Statements(Vec<RefusedStatement>),
@@ -234,6 +241,8 @@ pub(super) async fn replay(
     from: Option<&State>,
     target: &State,
 ) -> Result<(), ReplayError> {
+    // First: it goes through the unnamed statement, which is put back in the end.
+    locks::bring(upstream, from.map_or(&[], |from| &from.locks), &target.locks).await?;
     let mut pipeline = Pipeline::default();
     let empty = HashMap::new();
     let (have, observed_differs) = match from {

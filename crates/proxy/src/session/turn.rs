@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use pgteal_wire::tracker::Tracker;
 
 use super::ending::End;
+use super::locks::{self, Lock};
 use super::{OpenError, Second, Session, State, open, parting};
 use crate::registry::TurnAnswer;
 use crate::stats::Stats;
@@ -49,23 +50,24 @@ impl Session {
             return Err(End::pinned(pin));
         }
         let is_ready = matches!(&self.second, Second::Ready { upstream, state }
-            if upstream.course.side == side && state.fits(&self.holdings));
+            if upstream.course.side == side && state.fits(&self.holdings) && state.locks == self.holdings.locks);
         if let Some(what) = self.holdings.needs_presence()
             && !is_ready
         {
             // Others are let in before its new upstream is there, and what they do would be missed.
-            return Err(End::pinned(what));
+            return Err(End::pinned(&format!("{what}, and was not made ready in time")));
         }
-        self.part().await?;
+        let deep = self.part().await?;
         let old = self.upstream.take();
         if let Some(old) = &old {
             self.told = old.params.clone();
         }
         self.tracker = Tracker::new();
         let turned = match std::mem::take(&mut self.second) {
-            Second::Ready { upstream, .. } if is_ready => {
-                self.adopt(*upstream).await.map(|()| TurnAnswer::Moved)
-            }
+            Second::Ready { mut upstream, .. } if is_ready => match self.deepen(&mut upstream, deep).await {
+                Ok(()) => self.adopt(*upstream).await.map(|()| TurnAnswer::Moved),
+                Err(why) => Err(why),
+            },
             second => {
                 self.second = second;
                 if !matches!(&self.second, Second::Opening { side: there, .. } if *there == side) {
@@ -80,6 +82,7 @@ impl Session {
             self.shared.farewell.leave(old);
         }
         self.target = None;
+        self.holdings.unlockable = None;
         self.holdings.forget_words();
         self.publish();
         turned
@@ -124,25 +127,42 @@ impl Session {
     }
 
     /// The last conversation with the upstream that is left: what was notified there is here afterwards. Nobody commits
-    /// there any more, and a server has sent what was committed before it answers.
-    async fn part(&mut self) -> Result<(), End> {
-        if !self.holdings.is_listening() {
-            return Ok(());
-        }
-        let Some(upstream) = &mut self.upstream else { return Ok(()) };
+    /// there any more, and a server has sent what was committed before it answers. Answers which locks were held more than
+    /// once, and how often.
+    async fn part(&mut self) -> Result<Vec<(Lock, u32)>, End> {
+        let Some(what) = self.holdings.needs_presence() else { return Ok(Vec::new()) };
+        let Some(upstream) = &mut self.upstream else { return Ok(Vec::new()) };
         let (mut aside, limit) = (BytesMut::new(), self.shared.config.limits.observe());
-        let parted = parting::part(upstream, limit, &mut aside).await;
+        let parted = parting::part(upstream, &self.holdings.locks, limit, &mut aside).await;
         if !aside.is_empty() {
             self.tell_client(&aside).await?;
         }
-        match parted {
-            Ok(()) => self.take_all_early().await,
-            Err(TalkError::Fatal { whole, .. }) => Err(End::ServerSaid(whole)),
-            // What it had to say is lost, and nobody can tell whether it had.
-            Err(error) => {
-                Err(End::pinned(&format!("LISTEN registrations on a server that was lost ({error})")))
-            }
+        let counts = match parted {
+            Ok(counts) => counts,
+            Err(TalkError::Fatal { whole, .. }) => return Err(End::ServerSaid(whole)),
+            // What it had to say is lost, and nobody can tell whether it had, or how often what is held.
+            Err(error) => return Err(End::pinned(&format!("{what} on a server that was lost ({error})"))),
+        };
+        self.take_all_early().await?;
+        let locks = &self.holdings.locks;
+        if counts.len() != locks.len() || counts.iter().any(|count| !(1..locks::DEEPEST).contains(count)) {
+            return Err(End::pinned("session advisory locks, and nobody can tell how often"));
         }
+        Ok(locks.iter().cloned().zip(counts).filter(|(_, count)| *count > 1).collect())
+    }
+
+    /// Holds locks on the new upstream as often as they were held on the old one.
+    async fn deepen(&self, upstream: &mut Upstream, deep: Vec<(Lock, u32)>) -> Result<(), End> {
+        if deep.is_empty() {
+            return Ok(());
+        }
+        let limit = self.shared.config.limits.observe();
+        let deepened = parting::deepen(upstream, &deep, limit).await;
+        deepened.map_err(|error| {
+            End::pinned(&format!(
+                "session advisory locks more than once, and the new server does not ({error})"
+            ))
+        })
     }
 
     /// Takes over all that the server said behind what it was asked, however much that is.
@@ -204,6 +224,7 @@ impl Session {
                 return Err(End::NoUpstream(error));
             }
             Err(OpenError::Statements(refused)) => self.doubtful = refused,
+            Err(OpenError::Locked(what)) => self.holdings.unlockable = Some(what),
             Err(OpenError::Outdated(what)) => self.holdings.outdated = Some(what),
             Err(error) => self.second = Second::Failed(error.to_string()),
         }

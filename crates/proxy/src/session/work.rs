@@ -42,7 +42,7 @@ impl Session {
             Second::None | Second::Ready { .. } if !self.holdings.is_current() => impatient,
             _ if self.holdings.is_pinned() => false,
             Second::None => true,
-            Second::Ready { state, .. } if !state.fits(&self.holdings) => impatient,
+            Second::Ready { state, .. } if !self.fits(state) => impatient,
             Second::Ready { state, .. } => {
                 state.may_rehearse(&self.holdings)
                     && self.is_calm()
@@ -72,7 +72,7 @@ impl Session {
 
     /// Opens the second upstream, or brings the one that is there up to date. Both happen beside the relay.
     pub(super) fn prepare(&mut self, side: Side) {
-        let mut want = State::of(&self.holdings);
+        let mut want = self.wanted();
         self.second = match std::mem::take(&mut self.second) {
             Second::Ready { upstream, .. } if upstream.course.side != side => {
                 upstream.close_later();
@@ -93,6 +93,21 @@ impl Session {
             Second::None | Second::Failed(_) => self.open_beside(side, want),
             opening @ Second::Opening { .. } => opening,
         };
+    }
+
+    /// The state that a second upstream is to have now.
+    pub(super) fn wanted(&self) -> State {
+        let mut want = State::of(&self.holdings);
+        // While clients work, a lock that is held over there would outlive the session's own.
+        if self.shared.gate.is_closed() {
+            want.locks.clone_from(&self.holdings.locks);
+        }
+        want
+    }
+
+    /// Whether an upstream in this state is what the session needs now.
+    pub(super) fn fits(&self, state: &State) -> bool {
+        state.fits(&self.holdings) && (!self.shared.gate.is_closed() || state.locks == self.holdings.locks)
     }
 
     /// Nobody waits: there is time for what only makes things quicker later.
@@ -133,8 +148,7 @@ impl Session {
                 let params = self.upstream.as_ref().map(|upstream| &upstream.params);
                 let plain =
                     params.and_then(|params| params.get("standard_conforming_strings")) == Some(b"on");
-                let (observed, listed) = observe::read(rows, &silenced, self.origin.user(), plain);
-                self.holdings.observe(observed, &listed);
+                self.holdings.observe(observe::read(rows, &silenced, self.origin.user(), plain));
             }
             Ok(Looked::Never(error)) => self.holdings.is_unobservable(&error),
             Ok(Looked::NotNow(error)) => {
@@ -199,13 +213,15 @@ impl Session {
             Second::Ready { .. } => WarmState::Ready,
             Second::Failed(why) => WarmState::Failed(why.clone()),
         };
-        let fits = matches!(&self.second, Second::Ready { state, .. } if state.fits(&self.holdings));
+        let fits = matches!(&self.second, Second::Ready { state, .. } if self.fits(state));
         let wanted = self.target.is_some() && !(self.holdings.is_current() && self.holdings.is_pinned());
         self.entry.stale.store(wanted && !fits && !matches!(warm, WarmState::Failed(_)), Relaxed);
         let mut details = self.entry.details();
         details.warm = warm;
         if !self.replication {
             details.pins = self.holdings.pins();
+            details.locks = !self.holdings.locks.is_empty()
+                || matches!(&self.second, Second::Ready { state, .. } if !state.locks.is_empty());
         }
     }
 
@@ -219,7 +235,7 @@ impl Session {
             _ if self.target.is_none() || self.target == self.side() => WarmAnswer::Ready,
             Second::Failed(why) => WarmAnswer::Failed(why.clone()),
             _ if self.holdings.is_current() && self.holdings.is_pinned() => WarmAnswer::Pinned,
-            Second::Ready { state, .. } if state.fits(&self.holdings) => WarmAnswer::Ready,
+            Second::Ready { state, .. } if self.fits(state) => WarmAnswer::Ready,
             _ => return,
         };
         self.urgent = false;
@@ -264,6 +280,7 @@ impl Session {
                 if !self.shared.gate.is_closed() {
                     // Passwords may have been changed back meanwhile; in the pause there is no time to try.
                     self.holdings.outdated = None;
+                    self.holdings.unlockable = None;
                 }
                 if self.warm_replies.len() < MAX_REPLIES {
                     self.warm_replies.extend(reply);
@@ -273,6 +290,7 @@ impl Session {
                 self.target = None;
                 self.holdings.forget_words();
                 self.holdings.outdated = None;
+                self.holdings.unlockable = None;
                 match std::mem::take(&mut self.second) {
                     Second::Ready { upstream, .. } => upstream.close_later(),
                     Second::Opening { task, .. } if self.upstream.is_some() => task.abort(),
