@@ -42,6 +42,17 @@ struct Server {
     sslmode: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     sslrootcert: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sslcert: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sslkey: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sslnegotiation: Option<&'static str>,
+}
+
+/// Wherever the proxy is started.
+fn found(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 impl Server {
@@ -55,10 +66,10 @@ impl Server {
             port: info.port(),
             // The proxy has no `allow`; libpq's `prefer` is never weaker.
             sslmode: if sslmode == SslMode::Allow { SslMode::Prefer } else { sslmode }.as_str(),
-            // The proxy may be started elsewhere.
-            sslrootcert: info
-                .sslrootcert()
-                .map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned())),
+            sslrootcert: info.sslrootcert().map(found),
+            sslcert: info.client_certificate().map(|(cert, _)| found(cert)),
+            sslkey: info.client_certificate().map(|(_, key)| found(key)),
+            sslnegotiation: info.ssl_direct().then_some("direct"),
         }
     }
 }
@@ -124,7 +135,16 @@ pub fn text(loaded: &Loaded, env: &Env) -> Result<String, Failure> {
         Provider::Existing => Server::of(&sides::existing_green(loaded, env)?),
         Provider::Local => {
             let (host, port) = sides::green_address(loaded, env)?;
-            Server { host, port, sslmode: SslMode::Prefer.as_str(), sslrootcert: None }
+            let sslmode = SslMode::Prefer.as_str();
+            Server {
+                host,
+                port,
+                sslmode,
+                sslrootcert: None,
+                sslcert: None,
+                sslkey: None,
+                sslnegotiation: None,
+            }
         }
     };
     let password = blue.password_for(blue.database()).is_some();

@@ -47,6 +47,13 @@ fn the_proxy_verifies_servers_as_pgteal_does() {
             "host=h hostaddr=10.0.0.1 sslmode=verify-full sslrootcert=/ca.crt",
             r#"host = "h" port = 5432 sslmode = "verify-full" sslrootcert = "/ca.crt""#,
         ),
+        (
+            "host=h sslmode=verify-full sslrootcert=/ca.crt sslcert=/a.crt sslkey=/a.key sslnegotiation=direct",
+            concat!(
+                r#"host = "h" port = 5432 sslmode = "verify-full" sslrootcert = "/ca.crt" "#,
+                r#"sslcert = "/a.crt" sslkey = "/a.key" sslnegotiation = "direct""#
+            ),
+        ),
         ("host=/run/postgresql", r#"host = "/run/postgresql" port = 5432 sslmode = "prefer""#),
     ];
     for (conninfo, want) in cases {

@@ -45,7 +45,7 @@ pub struct Config {
 }
 
 /// One server the proxy can open upstreams to.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerConfig {
     /// Host name, address, or (beginning with `/`) the directory of a Unix socket.
@@ -59,6 +59,26 @@ pub struct ServerConfig {
     /// PEM file with the roots for `verify-ca` and `verify-full`; the system's own when absent.
     #[serde(default)]
     pub sslrootcert: Option<PathBuf>,
+    /// PEM file with the certificate chain shown to the server, leaf first; with `sslkey`.
+    #[serde(default)]
+    pub sslcert: Option<PathBuf>,
+    /// PEM file with its private key.
+    #[serde(default)]
+    pub sslkey: Option<PathBuf>,
+    /// How TLS begins.
+    #[serde(default)]
+    pub sslnegotiation: SslNegotiation,
+}
+
+/// libpq's `sslnegotiation`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SslNegotiation {
+    /// The server is asked first.
+    #[default]
+    Postgres,
+    /// From the first byte on, which saves a round trip. Servers since 17; nothing else is tried with older ones.
+    Direct,
 }
 
 /// libpq's `sslmode` (PostgreSQL documentation, section "SSL Support").
@@ -132,6 +152,9 @@ pub enum AuthMethod {
     Verifier,
     /// The password itself, checked by logging in with it.
     Cleartext,
+    /// A certificate whose common name is the user's name, and no password. The server behind must take the proxy's word for
+    /// it: it trusts the proxy's address, or maps the proxy's own certificate (`sslcert`) to every user in `pg_ident.conf`.
+    Cert,
 }
 
 /// Who may give console commands.
@@ -143,8 +166,8 @@ pub struct AdminConfig {
     pub users: Vec<String>,
 }
 
-/// The certificate and key shown to clients, both PEM.
-#[derive(Clone, Debug, Deserialize)]
+/// The certificate and key shown to clients, both PEM; read again at SIGHUP and by the console's `RELOAD`.
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
     /// Certificate chain, leaf first.
@@ -154,6 +177,26 @@ pub struct TlsConfig {
     /// Refuse clients that do not ask for TLS (on TCP).
     #[serde(default)]
     pub required: bool,
+    /// PEM file with the roots of clients' certificates. Without it clients are not asked for one.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
+    /// What clients' certificates are needed for.
+    #[serde(default)]
+    pub clientcert: ClientCert,
+}
+
+/// What is asked of a client's certificate, besides the login; `clientcert` of a server's `pg_hba.conf`, and as there not on a
+/// Unix socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientCert {
+    /// It may be left out; one that is shown must be valid.
+    #[default]
+    Optional,
+    /// It must be there.
+    VerifyCa,
+    /// It must be there, and its common name is the user's name.
+    VerifyFull,
 }
 
 /// Every bound of the proxy. Times in milliseconds, sizes in bytes.
@@ -272,6 +315,17 @@ impl Config {
         if self.initial_route == Side::Green && self.green.is_none() {
             return bad("initial_route", "is green, but there is no [green]");
         }
+        for server in [Some(&self.blue), self.green.as_ref()].into_iter().flatten() {
+            server.check()?;
+        }
+        let client_ca = self.tls.as_ref().and_then(|tls| tls.client_ca.as_ref());
+        if self.auth.method == AuthMethod::Cert && client_ca.is_none() {
+            return bad("auth.method", "is \"cert\", but there is no client_ca in [tls]");
+        }
+        if self.tls.as_ref().is_some_and(|tls| tls.clientcert != ClientCert::Optional) && client_ca.is_none()
+        {
+            return bad("tls.clientcert", "asks for certificates, but there is no client_ca");
+        }
         if !(4096..=16 * 1024 * 1024).contains(&self.limits.buffer_bytes) {
             return bad("limits.buffer_bytes", "must lie between 4096 and 16777216");
         }
@@ -281,6 +335,12 @@ impl Config {
         Ok(())
     }
 
+    /// What is asked of clients' certificates.
+    #[must_use]
+    pub fn clientcert(&self) -> ClientCert {
+        self.tls.as_ref().map(|tls| tls.clientcert).unwrap_or_default()
+    }
+
     /// The server of a side, if it is configured.
     #[must_use]
     pub const fn server(&self, side: Side) -> Option<&ServerConfig> {
@@ -288,6 +348,21 @@ impl Config {
             Side::Blue => Some(&self.blue),
             Side::Green => self.green.as_ref(),
         }
+    }
+}
+
+impl ServerConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        let bad = |key, reason: &str| Err(ConfigError::Value { key, reason: reason.into() });
+        if self.sslcert.is_some() != self.sslkey.is_some() {
+            return bad("sslcert", "a certificate needs its sslkey, and a key its sslcert");
+        }
+        let weak = matches!(self.sslmode, SslMode::Disable | SslMode::Prefer);
+        if self.sslnegotiation == SslNegotiation::Direct && weak {
+            // As libpq says: such a mode would fall back to no TLS at all.
+            return bad("sslnegotiation", "is \"direct\", which needs sslmode require or a stronger one");
+        }
+        Ok(())
     }
 }
 
@@ -330,6 +405,13 @@ mod tests {
             ("state_file = \"s\"\n[blue]\nhost = \"h\"\n".to_owned(), "nobody could connect"),
             (SMALL.replace("[blue]", "initial_route = \"green\"\n[blue]"), "no [green]"),
             (format!("{SMALL}colour = 1\n"), "unknown field `colour`"),
+            (format!("{SMALL}sslcert = \"c\"\n"), "needs its sslkey"),
+            (format!("{SMALL}sslnegotiation = \"direct\"\n"), "needs sslmode require"),
+            (format!("{SMALL}[auth]\nmethod = \"cert\"\n"), "no client_ca"),
+            (
+                format!("{SMALL}[tls]\ncert = \"c\"\nkey = \"k\"\nclientcert = \"verify-full\"\n"),
+                "there is no client_ca",
+            ),
             (format!("{SMALL}[limits]\nbuffer_bytes = 1\n"), "between 4096"),
         ] {
             let error = parse(&text).unwrap_err();

@@ -66,8 +66,14 @@ impl Login {
             AuthQuery::new(&config.auth, credentials, Arc::clone(active), config.limits.upstream_login());
         let secret = mock_secret(config);
         let policy =
-            ClientLogin::new(config.auth.method, config.auth.cleartext_without_tls, secret, Arc::new(lookup));
+            ClientLogin::new(config.auth.method, config.auth.cleartext_without_tls, secret, Arc::new(lookup))
+                .clientcert(config.clientcert());
         Ok(Self { tls, tls_required: config.tls.as_ref().is_some_and(|tls| tls.required), policy })
+    }
+
+    /// The certificate shown to clients.
+    pub(crate) const fn tls(&self) -> Option<&ClientTls> {
+        self.tls.as_ref()
     }
 
     /// Verifiers are looked up on this server from now on.
@@ -156,8 +162,7 @@ async fn authenticate(
 ) -> Option<(Stream, StartupMessage, Credentials)> {
     let limit = shared.config.limits.client_login();
     let user = startup.user().unwrap_or_default();
-    let end_point = shared.login.tls.as_ref().and_then(ClientTls::end_point);
-    let proven = tokio::time::timeout(limit, shared.login.policy.run(&mut stream, user, end_point)).await;
+    let proven = tokio::time::timeout(limit, shared.login.policy.run(&mut stream, user)).await;
     match proven {
         Ok(Ok(credentials)) => Some((stream, startup, credentials)),
         Ok(Err(error)) => {

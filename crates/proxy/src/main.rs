@@ -55,6 +55,7 @@ fn run(path: PathBuf) -> Result<(), Box<dyn std::error::Error>> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let proxy = Proxy::start(config).await?;
         for address in proxy.addresses() {
             tracing::info!(%address, "listening");
@@ -62,9 +63,12 @@ fn run(path: PathBuf) -> Result<(), Box<dyn std::error::Error>> {
         if let Some(socket) = proxy.socket() {
             tracing::info!(socket = %socket.display(), "listening");
         }
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => proxy.reload(),
+            }
         }
         tracing::info!("ending");
         proxy.shutdown().await;

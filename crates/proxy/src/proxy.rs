@@ -184,6 +184,11 @@ impl Proxy {
         self.socket.as_deref()
     }
 
+    /// Reads certificates and keys again. What cannot be used is logged, and what was read before stays.
+    pub fn reload(&self) {
+        self.shared.reload();
+    }
+
     /// Ends the proxy: no new connections, a hold is released, idle sessions end with 57P01, open transactions may end
     /// within `limits.shutdown_ms`, then they end as well.
     pub async fn shutdown(self) {

@@ -83,6 +83,21 @@ impl Shared {
         }
     }
 
+    /// Reads certificates and keys of both legs again. Answers what could not be used; what was read before stays there.
+    pub(crate) fn reload(&self) -> Vec<String> {
+        let front = self.login.tls().and_then(|tls| tls.reload().err()).map(|error| error.to_string());
+        let servers = [Some(&self.blue), self.green.as_ref()].into_iter().flatten();
+        let back = servers.filter_map(|server| server.reload().err()).map(|error| error.to_string());
+        let refused: Vec<String> = front.into_iter().chain(back).collect();
+        for reason in &refused {
+            tracing::error!(reason, "not read again, what was read before stays");
+        }
+        if refused.is_empty() {
+            tracing::info!("certificates and keys are read again");
+        }
+        refused
+    }
+
     pub(crate) fn warm_side(&self) -> Option<Side> {
         self.warm_side.get()
     }

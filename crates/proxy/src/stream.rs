@@ -3,8 +3,10 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -15,8 +17,9 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Unix socket.
     Unix(UnixStream),
-    /// TLS with a client: we show the certificate.
-    ServerTls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    /// TLS with a client: we show the certificate, whose tls-server-end-point data (if its algorithm has such a hash) is that of
+    /// this very handshake, whatever is shown to others by now.
+    ServerTls(Box<tokio_rustls::server::TlsStream<TcpStream>>, Option<Arc<[u8]>>),
     /// TLS with a server: it shows the certificate.
     ClientTls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
@@ -25,13 +28,31 @@ impl Stream {
     /// Whether the bytes are encrypted.
     #[must_use]
     pub const fn is_tls(&self) -> bool {
-        matches!(self, Self::ServerTls(_) | Self::ClientTls(_))
+        matches!(self, Self::ServerTls(..) | Self::ClientTls(_))
     }
 
     /// Whether it is a Unix socket.
     #[must_use]
     pub const fn is_unix(&self) -> bool {
         matches!(self, Self::Unix(_))
+    }
+
+    /// What a client's login on this connection may be bound to.
+    #[must_use]
+    pub fn end_point(&self) -> Option<&[u8]> {
+        match self {
+            Self::ServerTls(_, end_point) => end_point.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The certificate that a client has shown; it has been verified up to a root.
+    #[must_use]
+    pub fn client_certificate(&self) -> Option<&CertificateDer<'static>> {
+        match self {
+            Self::ServerTls(tls, _) => tls.get_ref().1.peer_certificates()?.first(),
+            _ => None,
+        }
     }
 }
 
@@ -40,7 +61,7 @@ macro_rules! each {
         match $self.get_mut() {
             Stream::Tcp($stream) => $call,
             Stream::Unix($stream) => $call,
-            Stream::ServerTls($stream) => $call,
+            Stream::ServerTls($stream, _) => $call,
             Stream::ClientTls($stream) => $call,
         }
     };

@@ -126,6 +126,8 @@ async fn sigterm_lets_transactions_end_and_tells_the_idle() {
         client(dir.path(), "postgres", "").await.unwrap(),
         client(dir.path(), "postgres", "").await.unwrap(),
     );
+    // Reads certificates again, and ends nothing.
+    program.signal("HUP");
     open.batch_execute("begin; create table t (n int)").await.unwrap();
     console.simple_query("HOLD EPOCH 1 LIMIT 60000").await.unwrap();
     program.signal("TERM");

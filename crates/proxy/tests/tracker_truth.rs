@@ -30,7 +30,7 @@ impl Session {
             host: cluster.socket_dir().display().to_string(),
             port: cluster.port(),
             sslmode: SslMode::Disable,
-            sslrootcert: None,
+            ..ServerConfig::default()
         };
         let startup =
             StartupMessage::new(ProtocolVersion::V3_0, [("user", "postgres"), ("database", "postgres")]);

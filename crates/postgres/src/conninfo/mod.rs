@@ -245,6 +245,16 @@ impl ConnInfo {
         heeded.then_some(path)
     }
 
+    /// The certificate shown to the server, and its key, where both are given or at libpq's default places.
+    pub fn client_certificate(&self) -> Option<(&Path, &Path)> {
+        self.sslcert.as_deref().zip(self.sslkey.as_deref())
+    }
+
+    /// Whether TLS begins with the first byte (`sslnegotiation=direct`).
+    pub fn ssl_direct(&self) -> bool {
+        self.ssl_direct
+    }
+
     /// The role that logs in.
     pub fn user(&self) -> &str {
         &self.user

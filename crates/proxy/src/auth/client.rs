@@ -17,8 +17,9 @@ use super::credentials::Credentials;
 use super::greet::refuse;
 use super::lookup::{LookupError, StoredVerifier, VerifierLookup};
 use super::read;
-use crate::config::AuthMethod;
+use crate::config::{AuthMethod, ClientCert};
 use crate::stream::Stream;
+use crate::tls::common_name;
 
 /// Longest password or SASL message taken from a client, in bytes (`PG_MAX_AUTH_TOKEN_LENGTH`).
 const MAX_AUTH_MESSAGE: usize = 65_535;
@@ -39,6 +40,12 @@ pub enum ClientLoginError {
     /// The policy asks for a cleartext password, and the connection is not encrypted (told 28000).
     #[error("cleartext password of user \"{0}\" refused on an unencrypted connection")]
     Unencrypted(String),
+    /// A certificate is asked for, and none was shown (told 28000).
+    #[error("user \"{0}\" without a client certificate refused")]
+    NoCertificate(String),
+    /// The certificate shown is another one's (told 28000).
+    #[error("certificate authentication failed for user \"{0}\": its common name is another")]
+    WrongCertificate(String),
     /// The verifier could not be looked up (told 08006).
     #[error(transparent)]
     Lookup(#[from] LookupError),
@@ -53,6 +60,12 @@ impl ClientLoginError {
             Self::Unencrypted(_) => {
                 Report::fatal("28000", "cleartext password authentication needs an encrypted connection")
             }
+            Self::NoCertificate(_) => {
+                Report::fatal("28000", "connection requires a valid client certificate")
+            }
+            Self::WrongCertificate(user) => {
+                Report::fatal("28000", format!("certificate authentication failed for user \"{user}\""))
+            }
             Self::Lookup(_) => {
                 Report::fatal("08006", "the server could not be asked for the user's verifier")
             }
@@ -65,6 +78,7 @@ impl ClientLoginError {
 pub struct ClientLogin<L> {
     method: AuthMethod,
     cleartext_without_tls: bool,
+    clientcert: ClientCert,
     mock_secret: Zeroizing<[u8; 32]>,
     lookup: L,
 }
@@ -73,7 +87,14 @@ impl<L: VerifierLookup> ClientLogin<L> {
     /// A policy. `mock_secret` makes the salts shown for unknown users; it should be the same after a restart, for
     /// otherwise a changed salt tells them from known ones.
     pub fn new(method: AuthMethod, cleartext_without_tls: bool, mock_secret: [u8; 32], lookup: L) -> Self {
-        Self { method, cleartext_without_tls, mock_secret: Zeroizing::new(mock_secret), lookup }
+        let (clientcert, mock_secret) = (ClientCert::Optional, Zeroizing::new(mock_secret));
+        Self { method, cleartext_without_tls, clientcert, mock_secret, lookup }
+    }
+
+    /// What is asked of clients' certificates.
+    #[must_use]
+    pub fn clientcert(self, clientcert: ClientCert) -> Self {
+        Self { clientcert, ..self }
     }
 
     /// Where verifiers come from.
@@ -81,23 +102,18 @@ impl<L: VerifierLookup> ClientLogin<L> {
         &self.lookup
     }
 
-    /// Runs the exchange with a client whose startup packet has been read. `end_point` is the channel binding data of
-    /// our certificate; it counts on TLS streams. On success the client waits for AuthenticationOk, which the caller
+    /// Runs the exchange with a client whose startup packet has been read. On success the client waits for AuthenticationOk, which the caller
     /// sends when it has an upstream: with [`AuthMethod::Cleartext`] nobody has checked the password yet. The caller
     /// bounds the time.
     ///
     /// # Errors
     /// [`ClientLoginError`]; the client has been told.
-    pub async fn run(
-        &self,
-        stream: &mut Stream,
-        user: &[u8],
-        end_point: Option<&[u8]>,
-    ) -> Result<Credentials, ClientLoginError> {
-        let result = match self.method {
-            AuthMethod::Trust => Ok(Credentials::None),
-            AuthMethod::Cleartext => self.cleartext(stream, user).await,
-            AuthMethod::Verifier => self.verifier(stream, user, end_point).await,
+    pub async fn run(&self, stream: &mut Stream, user: &[u8]) -> Result<Credentials, ClientLoginError> {
+        let result = match (self.certificate(stream, user), self.method) {
+            (Err(error), _) => Err(error),
+            (Ok(()), AuthMethod::Trust | AuthMethod::Cert) => Ok(Credentials::None),
+            (Ok(()), AuthMethod::Cleartext) => self.cleartext(stream, user).await,
+            (Ok(()), AuthMethod::Verifier) => self.verifier(stream, user).await,
         };
         if let Err(error) = &result {
             if matches!(error, ClientLoginError::Refused(_)) {
@@ -108,6 +124,21 @@ impl<L: VerifierLookup> ClientLogin<L> {
             }
         }
         result
+    }
+
+    /// The handshake has verified the certificate, if there is one; here it is held against what is asked.
+    fn certificate(&self, stream: &Stream, user: &[u8]) -> Result<(), ClientLoginError> {
+        let named = self.method == AuthMethod::Cert;
+        if !named && (self.clientcert == ClientCert::Optional || stream.is_unix()) {
+            return Ok(());
+        }
+        let shown_to_us = stream.client_certificate();
+        let certificate = shown_to_us.ok_or_else(|| ClientLoginError::NoCertificate(shown(user)))?;
+        let fits = || common_name(certificate).as_deref() == Some(user);
+        if (named || self.clientcert == ClientCert::VerifyFull) && !fits() {
+            return Err(ClientLoginError::WrongCertificate(shown(user)));
+        }
+        Ok(())
     }
 
     async fn cleartext(&self, stream: &mut Stream, user: &[u8]) -> Result<Credentials, ClientLoginError> {
@@ -125,18 +156,11 @@ impl<L: VerifierLookup> ClientLogin<L> {
         Ok(Credentials::password(password))
     }
 
-    async fn verifier(
-        &self,
-        stream: &mut Stream,
-        user: &[u8],
-        end_point: Option<&[u8]>,
-    ) -> Result<Credentials, ClientLoginError> {
+    async fn verifier(&self, stream: &mut Stream, user: &[u8]) -> Result<Credentials, ClientLoginError> {
         match self.lookup.verifier(user).await? {
             Some(StoredVerifier::Md5(verifier)) => self.md5(stream, user, verifier).await,
-            Some(StoredVerifier::Scram(verifier)) => {
-                self.scram(stream, user, end_point, Some(*verifier)).await
-            }
-            None => self.scram(stream, user, end_point, None).await,
+            Some(StoredVerifier::Scram(verifier)) => self.scram(stream, user, Some(*verifier)).await,
+            None => self.scram(stream, user, None).await,
         }
     }
 
@@ -165,12 +189,11 @@ impl<L: VerifierLookup> ClientLogin<L> {
         &self,
         stream: &mut Stream,
         user: &[u8],
-        end_point: Option<&[u8]>,
         verifier: Option<Verifier>,
     ) -> Result<Credentials, ClientLoginError> {
-        let offered = match end_point {
-            Some(data) if stream.is_tls() => ServerBinding::EndPoint(data.to_vec()),
-            _ => ServerBinding::None,
+        let offered = match stream.end_point() {
+            Some(data) => ServerBinding::EndPoint(data.to_vec()),
+            None => ServerBinding::None,
         };
         let mut exchange = match verifier {
             Some(verifier) => ScramServer::new(user, verifier, offered),

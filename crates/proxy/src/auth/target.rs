@@ -3,12 +3,13 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use pgteal_wire::startup::SSL_REQUEST_PACKET;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::config::{ServerConfig, SslMode};
+use crate::config::{ServerConfig, SslMode, SslNegotiation};
 use crate::stream::Stream;
 use crate::tls::{ServerTls, TlsError};
 
@@ -59,7 +60,8 @@ enum Address {
 pub struct Target {
     address: Address,
     mode: SslMode,
-    tls: Option<ServerTls>,
+    tls: Option<Arc<ServerTls>>,
+    direct: bool,
     pub(super) max_scram_iterations: u32,
 }
 
@@ -84,12 +86,22 @@ impl Target {
         } else {
             Address::Tcp(server.host.clone(), server.port)
         };
-        let mut target = Self { address, mode: server.sslmode, tls: None, max_scram_iterations };
+        let direct = server.sslnegotiation == SslNegotiation::Direct;
+        let mut target = Self { address, mode: server.sslmode, tls: None, direct, max_scram_iterations };
         if !unix && server.sslmode != SslMode::Disable {
-            let tls = ServerTls::new(server.sslmode, &server.host, server.sslrootcert.as_deref());
+            let tls = ServerTls::new(server).map(Arc::new);
             target.tls = Some(tls.map_err(|source| TargetError::Tls { address: target.shown(), source })?);
         }
         Ok(target)
+    }
+
+    /// Reads roots, certificate and key again, for connections from now on.
+    ///
+    /// # Errors
+    /// [`TargetError::Tls`]; what was read before stays then.
+    pub fn reload(&self) -> Result<(), TargetError> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        tls.reload().map_err(|source| TargetError::Tls { address: self.shown(), source })
     }
 
     /// Host and port, or the socket's path.
@@ -133,22 +145,27 @@ impl Target {
     }
 
     async fn secure(&self, mut tcp: TcpStream, tls: &ServerTls) -> Result<Connected, TargetError> {
+        if self.direct {
+            return self.handshake(tcp, tls).await;
+        }
         let failed = |source| TargetError::Connect { address: self.shown(), source };
         tcp.write_all(&SSL_REQUEST_PACKET).await.map_err(failed)?;
         // One byte and no more: what was smuggled in behind it goes to the handshake and breaks it (CVE-2021-23222).
         match tcp.read_u8().await.map_err(failed)? {
-            b'S' => {
-                let (stream, end_point) = tls
-                    .connect(tcp)
-                    .await
-                    .map_err(|source| TargetError::Tls { address: self.shown(), source })?;
-                Ok(Connected { stream, end_point })
-            }
+            b'S' => self.handshake(tcp, tls).await,
             b'N' if self.mode == SslMode::Prefer => {
                 Ok(Connected { stream: Stream::Tcp(tcp), end_point: None })
             }
             b'N' => Err(TargetError::TlsRefused { address: self.shown() }),
             byte => Err(TargetError::Protocol { address: self.shown(), byte }),
         }
+    }
+
+    async fn handshake(&self, tcp: TcpStream, tls: &ServerTls) -> Result<Connected, TargetError> {
+        let (stream, end_point) = tls
+            .connect(tcp, self.direct)
+            .await
+            .map_err(|source| TargetError::Tls { address: self.shown(), source })?;
+        Ok(Connected { stream, end_point })
     }
 }

@@ -66,6 +66,11 @@ impl Refusal {
         Self { sqlstate: "22023", message }
     }
 
+    /// A file cannot be used.
+    pub(crate) fn config_file(message: String) -> Self {
+        Self { sqlstate: "F0000", message }
+    }
+
     pub(super) fn report(&self) -> Report {
         Report::error(self.sqlstate, self.message.clone())
     }

@@ -21,10 +21,11 @@ pub(crate) enum Command {
     Repoint { side: Side, epoch: u64 },
     Release { epoch: u64 },
     ResetStats,
+    Reload,
 }
 
 /// Every command with its form, for `SHOW HELP` and for errors.
-pub(crate) const FORMS: [(&str, &str); 14] = [
+pub(crate) const FORMS: [(&str, &str); 15] = [
     ("SHOW VERSION", "the program's version"),
     ("SHOW HELP", "this list"),
     ("SHOW CONFIG", "the configuration, without secrets"),
@@ -42,6 +43,7 @@ pub(crate) const FORMS: [(&str, &str); 14] = [
     ("REPOINT <blue|green> EPOCH <n>", "while held and drained: change the route"),
     ("RELEASE EPOCH <n>", "let transactions begin again"),
     ("RESET STATS", "counters to zero"),
+    ("RELOAD", "read certificates and keys again, as at SIGHUP"),
 ];
 
 /// How long `WARM` waits unless told otherwise.
@@ -190,6 +192,7 @@ pub(crate) fn parse(text: &str) -> Result<Option<Command>, Complaint> {
             Command::Settle { epoch: reader.number("EPOCH")?, limit: millis(reader.number("LIMIT")?) }
         }
         "REPOINT" => Command::Repoint { side: reader.side()?, epoch: reader.number("EPOCH")? },
+        "RELOAD" => Command::Reload,
         "RELEASE" => Command::Release { epoch: reader.number("EPOCH")? },
         _ => return reader.complain(),
     };
@@ -222,6 +225,7 @@ mod tests {
             ("", Ok(None)),
             (" ; ", Ok(None)),
             ("show state;", Ok(Some(Command::ShowState))),
+            ("reload;", Ok(Some(Command::Reload))),
             ("Reset Stats", Ok(Some(Command::ResetStats))),
             (
                 "WARM green EPOCH 5",

@@ -20,6 +20,13 @@ pub(super) fn show_config(shared: &Shared) -> Answer {
     put("auth.service_database", config.auth.service_database.clone());
     put("admin.users", config.admin.users.join(", "));
     put("tls", if config.tls.is_some() { "on" } else { "off" }.into());
+    if let Some((tls, files)) = shared.login.tls().zip(config.tls.as_ref()) {
+        put("tls.cert", files.cert.display().to_string());
+        put("tls.client_ca", files.client_ca.as_ref().map(|ca| ca.display().to_string()).unwrap_or_default());
+        put("tls.clientcert", format!("{:?}", files.clientcert));
+        // What is in force is what was read before.
+        put("tls.refused", tls.refused().unwrap_or_default());
+    }
     let limits = &config.limits;
     put("limits.max_clients", limits.max_clients.to_string());
     put("limits.client_login_ms", limits.client_login_ms.to_string());

@@ -59,8 +59,12 @@ struct Session {
 impl Front {
     /// A front with a certificate of its own, before `server`.
     pub(crate) async fn start(method: AuthMethod, server: &ServerConfig, certs: &Certs) -> Self {
-        let tls =
-            TlsConfig { cert: certs.file("server.crt"), key: certs.file("server.key"), required: false };
+        let tls = TlsConfig {
+            cert: certs.file("server.crt"),
+            key: certs.file("server.key"),
+            required: false,
+            ..TlsConfig::default()
+        };
         let session = Arc::new(Session {
             login: ClientLogin::new(method, false, [7; 32], lookup(server, 60_000)),
             tls: ClientTls::load(&tls).unwrap(),
@@ -137,7 +141,7 @@ async fn serve(session: Arc<Session>, stream: Stream) {
         return;
     };
     let user = startup.user().unwrap_or_default().to_vec();
-    let Ok(credentials) = session.login.run(&mut stream, &user, session.tls.end_point()).await else {
+    let Ok(credentials) = session.login.run(&mut stream, &user).await else {
         return;
     };
     let mut out = BytesMut::new();

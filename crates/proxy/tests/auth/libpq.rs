@@ -9,7 +9,7 @@ use crate::front::Front;
 use crate::servers::{Certs, Leg, PASSWORD, server, server_config};
 
 /// Runs `psql` of a major version; gives what it printed, or its complaint.
-async fn psql(major: u16, conninfo: String) -> Result<String, String> {
+pub(crate) async fn psql(major: u16, conninfo: String) -> Result<String, String> {
     let dist = Distribution::find(major).unwrap();
     let mut command = Command::new(dist.bin().join("psql"));
     if let Some(lib) = dist.lib() {

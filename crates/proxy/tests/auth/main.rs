@@ -2,6 +2,7 @@
 //! PostgreSQL with what they proved, driven by tokio-postgres.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod certificates;
 mod first_words;
 mod front;
 mod libpq;

@@ -112,7 +112,7 @@ async fn a_silent_server_costs_the_deadline_and_no_more() {
         host: "127.0.0.1".into(),
         port,
         sslmode: pgteal_proxy::config::SslMode::Disable,
-        sslrootcert: None,
+        ..Default::default()
     };
     let startup = StartupMessage::new(ProtocolVersion::V3_0, [("user", "u")]);
     let limit = Duration::from_millis(200);

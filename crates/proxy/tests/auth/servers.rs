@@ -13,10 +13,10 @@ use tempfile::TempDir;
 pub(crate) const PASSWORD: &str = "s3cret ü";
 
 /// A certificate authority with one leaf for `localhost` and 127.0.0.1, as PEM files.
-#[derive(Debug)]
 pub(crate) struct Certs {
     pub(crate) dir: TempDir,
     pub(crate) ca_der: Vec<u8>,
+    issuer: Issuer<'static, KeyPair>,
 }
 
 impl Certs {
@@ -41,7 +41,20 @@ impl Certs {
         fs::write(dir.path().join("ca.crt"), ca_cert.pem()).unwrap();
         fs::write(dir.path().join("server.crt"), leaf.pem()).unwrap();
         fs::write(dir.path().join("server.key"), key.serialize_pem()).unwrap();
-        Self { dir, ca_der: ca_cert.der().to_vec() }
+        Self { dir, ca_der: ca_cert.der().to_vec(), issuer }
+    }
+
+    /// Makes a certificate for a client of this name, as `<name>.crt` and `<name>.key`.
+    pub(crate) fn client(&self, name: &str) {
+        let key = KeyPair::generate().unwrap();
+        let mut leaf = CertificateParams::new(vec![]).unwrap();
+        leaf.distinguished_name.push(DnType::CommonName, name);
+        let leaf = leaf.signed_by(&key, &self.issuer).unwrap();
+        fs::write(self.file(&format!("{name}.crt")), leaf.pem()).unwrap();
+        let file = self.file(&format!("{name}.key"));
+        fs::write(&file, key.serialize_pem()).unwrap();
+        // libpq takes no key that others may read.
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     pub(crate) fn file(&self, name: &str) -> std::path::PathBuf {
@@ -91,7 +104,7 @@ pub(crate) async fn server(major: u16, certs: &Certs) -> Cluster {
     cluster
 }
 
-fn install(from: &Path, data: &Path, name: &str) {
+pub(crate) fn install(from: &Path, data: &Path, name: &str) {
     let to = data.join(name);
     fs::copy(from, &to).unwrap();
     fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).unwrap();
@@ -114,5 +127,5 @@ pub(crate) fn server_config(cluster: &Cluster, leg: Leg, certs: &Certs) -> Serve
         Leg::Tls => ("localhost".to_owned(), SslMode::VerifyFull),
     };
     let sslrootcert = (leg == Leg::Tls).then(|| certs.file("ca.crt"));
-    ServerConfig { host, port: cluster.port(), sslmode, sslrootcert }
+    ServerConfig { host, port: cluster.port(), sslmode, sslrootcert, ..ServerConfig::default() }
 }

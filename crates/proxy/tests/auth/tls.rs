@@ -52,7 +52,13 @@ async fn sslmode_means_what_it_means_to_libpq() {
     ];
     for (host, sslmode, roots, tls, want) in table {
         let port = if tls { with_tls.port() } else { without.port() };
-        let config = ServerConfig { host: host.into(), port, sslmode, sslrootcert: roots.clone() };
+        let config = ServerConfig {
+            host: host.into(),
+            port,
+            sslmode,
+            sslrootcert: roots.clone(),
+            ..ServerConfig::default()
+        };
         let target = Target::new(&config, 100_000).unwrap();
         let opened = log_in(&target, &startup(), &Credentials::password(PASSWORD), LIMIT).await;
         let got = opened.as_ref().ok().map(|upstream| upstream.stream.is_tls());
@@ -76,6 +82,7 @@ async fn a_self_signed_certificate_that_is_its_own_root_is_trusted() {
             port: cluster.port(),
             sslmode: SslMode::VerifyFull,
             sslrootcert: Some(certs.file("server.crt")),
+            ..ServerConfig::default()
         };
         let target = Target::new(&config, 100_000).unwrap();
         let opened = log_in(&target, &startup(), &Credentials::password(PASSWORD), LIMIT).await;
@@ -88,8 +95,12 @@ async fn a_self_signed_certificate_that_is_its_own_root_is_trusted() {
 async fn channel_binding_is_used_when_it_is_offered() {
     for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384] {
         let certs = Certs::with(algorithm, &["localhost"]);
-        let files =
-            TlsConfig { cert: certs.file("server.crt"), key: certs.file("server.key"), required: true };
+        let files = TlsConfig {
+            cert: certs.file("server.crt"),
+            key: certs.file("server.key"),
+            required: true,
+            ..TlsConfig::default()
+        };
         let tls = ClientTls::load(&files).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -98,7 +109,7 @@ async fn channel_binding_is_used_when_it_is_offered() {
             let Greeting::Session { mut stream, .. } = greet(stream, Some(&tls), true).await.unwrap() else {
                 panic!("no session")
             };
-            let offered = ServerBinding::EndPoint(tls.end_point().unwrap().to_vec());
+            let offered = ServerBinding::EndPoint(stream.end_point().unwrap().to_vec());
             let verifier = Verifier::generate(PASSWORD.as_bytes());
             let mut exchange = ScramServer::new(b"scram_user", verifier, offered);
             let mut input = BytesMut::new();
@@ -115,8 +126,12 @@ async fn channel_binding_is_used_when_it_is_offered() {
             stream.write_all(&out).await.unwrap();
             stream.flush().await.unwrap();
         });
-        let config =
-            ServerConfig { host: "127.0.0.1".into(), port, sslmode: SslMode::Require, sslrootcert: None };
+        let config = ServerConfig {
+            host: "127.0.0.1".into(),
+            port,
+            sslmode: SslMode::Require,
+            ..ServerConfig::default()
+        };
         let target = Target::new(&config, 100_000).unwrap();
         let upstream = log_in(&target, &startup(), &Credentials::password(PASSWORD), LIMIT).await.unwrap();
         served.await.unwrap();
@@ -160,7 +175,7 @@ async fn a_server_that_skips_its_proof_is_not_believed() {
         let _ = stream.read_to_end(&mut rest).await;
     });
     let config =
-        ServerConfig { host: "127.0.0.1".into(), port, sslmode: SslMode::Disable, sslrootcert: None };
+        ServerConfig { host: "127.0.0.1".into(), port, sslmode: SslMode::Disable, ..ServerConfig::default() };
     let target = Target::new(&config, 100_000).unwrap();
     let error = log_in(&target, &startup(), &Credentials::password(PASSWORD), LIMIT).await.unwrap_err();
     assert!(error.to_string().contains("AuthenticationOk before the server's signature"), "{error}");
@@ -170,14 +185,19 @@ async fn a_server_that_skips_its_proof_is_not_believed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_begins_with_tls_must_name_the_protocol() {
     let certs = Certs::new();
-    let files = TlsConfig { cert: certs.file("server.crt"), key: certs.file("server.key"), required: false };
-    let tls = ClientTls::load(&files).unwrap();
+    let files = TlsConfig {
+        cert: certs.file("server.crt"),
+        key: certs.file("server.key"),
+        required: false,
+        ..TlsConfig::default()
+    };
+    let tls = std::sync::Arc::new(ClientTls::load(&files).unwrap());
     for (alpn, want) in
         [(&[][..], false), (&[b"postgresql".to_vec()], true), (&[b"http/1.1".to_vec()], false)]
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let tls = tls.clone();
+        let tls = std::sync::Arc::clone(&tls);
         let served = tokio::spawn(async move {
             let stream = Stream::Tcp(listener.accept().await.unwrap().0);
             matches!(greet(stream, Some(&tls), false).await, Ok(Greeting::Session { .. }))
@@ -197,7 +217,12 @@ async fn who_begins_with_tls_must_name_the_protocol() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plain_bytes_behind_ssl_request_break_the_handshake() {
     let certs = Certs::new();
-    let files = TlsConfig { cert: certs.file("server.crt"), key: certs.file("server.key"), required: false };
+    let files = TlsConfig {
+        cert: certs.file("server.crt"),
+        key: certs.file("server.key"),
+        required: false,
+        ..TlsConfig::default()
+    };
     let tls = ClientTls::load(&files).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -247,7 +272,8 @@ async fn prefer_goes_on_without_tls_where_it_does_not_work() {
         let stream = Stream::Tcp(listener.accept().await.unwrap().0);
         matches!(greet(stream, None, false).await, Ok(Greeting::Session { .. }))
     });
-    let config = ServerConfig { host: "127.0.0.1".into(), port, sslmode: SslMode::Prefer, sslrootcert: None };
+    let config =
+        ServerConfig { host: "127.0.0.1".into(), port, sslmode: SslMode::Prefer, ..ServerConfig::default() };
     let target = Target::new(&config, 100_000).unwrap();
     // The stand-in says nothing more: that it was asked for a session in plain text is what counts.
     log_in(&target, &startup(), &Credentials::password(PASSWORD), LIMIT).await.unwrap_err();
