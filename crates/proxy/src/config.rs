@@ -39,10 +39,17 @@ pub struct Config {
     pub admin: AdminConfig,
     /// The certificate shown to clients; without it `SSLRequest` is answered `N`.
     pub tls: Option<TlsConfig>,
+    /// Threads that sessions live on; half as many as there are processors when absent, since servers and clients want
+    /// theirs. One relays some ten thousand transactions a second.
+    #[serde(default)]
+    pub threads: Option<usize>,
     /// Every bound the proxy keeps.
     #[serde(default)]
     pub limits: Limits,
 }
+
+/// The most threads that sessions may live on.
+const MAX_THREADS: usize = 256;
 
 /// One server the proxy can open upstreams to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -332,6 +339,9 @@ impl Config {
         if self.limits.max_clients == 0 || self.limits.warm_concurrency == 0 {
             return bad("limits", "max_clients and warm_concurrency must be at least 1");
         }
+        if self.threads.is_some_and(|threads| !(1..=MAX_THREADS).contains(&threads)) {
+            return bad("threads", "must lie between 1 and 256");
+        }
         Ok(())
     }
 
@@ -339,6 +349,13 @@ impl Config {
     #[must_use]
     pub fn clientcert(&self) -> ClientCert {
         self.tls.as_ref().map(|tls| tls.clientcert).unwrap_or_default()
+    }
+
+    /// Threads that sessions live on.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.threads.unwrap_or_else(|| processors() / 2).clamp(1, MAX_THREADS)
     }
 
     /// The server of a side, if it is configured.
@@ -404,6 +421,7 @@ mod tests {
         for (text, expected) in [
             ("state_file = \"s\"\n[blue]\nhost = \"h\"\n".to_owned(), "nobody could connect"),
             (SMALL.replace("[blue]", "initial_route = \"green\"\n[blue]"), "no [green]"),
+            (SMALL.replace("[blue]", "threads = 0\n[blue]"), "between 1 and 256"),
             (format!("{SMALL}colour = 1\n"), "unknown field `colour`"),
             (format!("{SMALL}sslcert = \"c\"\n"), "needs its sslkey"),
             (format!("{SMALL}sslnegotiation = \"direct\"\n"), "needs sslmode require"),

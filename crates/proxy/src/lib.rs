@@ -16,6 +16,7 @@ mod recorder;
 mod registry;
 pub mod route;
 mod session;
+mod shards;
 mod shared;
 pub mod state_file;
 mod stats;

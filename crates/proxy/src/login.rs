@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::console;
 use crate::registry::{Details, Entry};
 use crate::session::{OpenError, Origin, Pass, Session, open_first};
+use crate::shards::Place;
 use crate::shared::Shared;
 use crate::stats::Stats;
 use crate::stream::Stream;
@@ -109,7 +110,15 @@ fn write_private(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// Serves one accepted connection to its end. `peer_is_us`: a Unix peer of our own operating-system user, or root.
-pub(crate) async fn serve(shared: Arc<Shared>, stream: Stream, client_addr: String, peer_is_us: bool) {
+/// When there is a session it goes on as a task of its own, with the connection's place, and takes no memory for the way
+/// it came.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    stream: Stream,
+    client_addr: String,
+    peer_is_us: bool,
+    place: Place,
+) {
     Stats::count(&shared.stats.accepted);
     let limit = shared.config.limits.client_login();
     let login = &shared.login;
@@ -139,7 +148,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: Stream, client_addr: Stri
     wait_for_the_gate(&shared).await;
     let Some((stream, startup, credentials)) = authenticate(&shared, stream, startup).await else { return };
     let origin = Arc::new(Origin { startup, credentials });
-    begin(shared, stream, origin, client_addr).await;
+    if let Some(session) = begin(shared, stream, origin, client_addr).await {
+        tokio::spawn(session.run(place));
+    }
 }
 
 /// During a hold a new connection waits here: nothing of it reaches a server before the release. The hold's own limit
@@ -191,7 +202,12 @@ async fn open_inside(shared: &Arc<Shared>, origin: &Origin) -> Result<(Upstream,
     }
 }
 
-async fn begin(shared: Arc<Shared>, mut stream: Stream, origin: Arc<Origin>, client_addr: String) {
+async fn begin(
+    shared: Arc<Shared>,
+    mut stream: Stream,
+    origin: Arc<Origin>,
+    client_addr: String,
+) -> Option<Box<Session>> {
     let (upstream, notices) = match open_inside(&shared, &origin).await {
         Ok(opened) => opened,
         Err(error) => {
@@ -202,9 +218,10 @@ async fn begin(shared: Arc<Shared>, mut stream: Stream, origin: Arc<Origin>, cli
                 }
                 let _ = stream.write_all(&login.client_bytes(origin.user())).await;
                 let _ = stream.shutdown().await;
-                return;
+                return None;
             }
-            return refuse(stream, Report::fatal("08006", error.to_string())).await;
+            refuse(stream, Report::fatal("08006", error.to_string())).await;
+            return None;
         }
     };
     let key = upstream.cancel.as_ref().and_then(|_| {
@@ -213,7 +230,8 @@ async fn begin(shared: Arc<Shared>, mut stream: Stream, origin: Arc<Origin>, cli
     });
     let out = welcome(&upstream, &notices, key.as_ref());
     if stream.write_all(&out).await.is_err() || stream.flush().await.is_err() {
-        return upstream.close_later();
+        upstream.close_later();
+        return None;
     }
     let (sender, commands) = mpsc::channel(MAILBOX);
     let text =
@@ -232,7 +250,7 @@ async fn begin(shared: Arc<Shared>, mut stream: Stream, origin: Arc<Origin>, cli
         details: std::sync::Mutex::new(Details::default()),
         commands: sender,
     });
-    Session::new(shared, entry, commands, origin, stream, upstream).run().await;
+    Some(Box::new(Session::new(shared, entry, commands, origin, stream, upstream)))
 }
 
 /// AuthenticationOk, the server's parameters, a key of our own if the server gave one, ReadyForQuery.

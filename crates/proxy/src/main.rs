@@ -52,7 +52,8 @@ fn check(path: &Path) -> ExitCode {
 
 fn run(path: PathBuf) -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::load(&path)?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    // Connections live on threads of their own.
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;

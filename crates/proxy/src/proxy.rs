@@ -1,4 +1,4 @@
-//! Owns one running proxy: its listeners, its keepers, its end.
+//! Owns one running proxy: its listeners, its shards, its keepers, its end.
 //! Refuses to know what happens on a connection.
 
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -18,14 +18,14 @@ use crate::auth::{Target, TargetError};
 use crate::config::{Config, ConfigError};
 use crate::farewell::Farewell;
 use crate::gate::{Event, Gate};
-use crate::login::{self, Login, LoginSetupError};
+use crate::login::{Login, LoginSetupError};
 use crate::recorder::Recorder;
 use crate::registry::{Command, Entry, Registry};
 use crate::route::Side;
+use crate::shards::{Accepted, Entrance, Shards};
 use crate::shared::{Shared, WarmSide};
 use crate::state_file::{Saved, StateFile, StateFileError};
 use crate::stats::Stats;
-use crate::stream::Stream;
 
 /// How often second upstreams that fell behind are brought up to date while nobody holds.
 const REFRESH: Duration = Duration::from_millis(500);
@@ -60,6 +60,9 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The threads that sessions live on cannot be had.
+    #[error("cannot start a thread for sessions: {0}")]
+    Threads(std::io::Error),
 }
 
 /// A running proxy. Dropping it ends everything at once; [`Proxy::shutdown`] lets transactions end.
@@ -67,6 +70,8 @@ pub enum StartError {
 pub struct Proxy {
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
+    shards: Option<Shards>,
+    entrance: Arc<Entrance>,
     stop: watch::Sender<bool>,
     addresses: Vec<SocketAddr>,
     socket: Option<PathBuf>,
@@ -79,9 +84,14 @@ impl Proxy {
     /// # Errors
     /// [`StartError`]; nothing listens then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        let shared = Self::assemble(config)?;
+        let threads = shared.config.threads();
+        let (shards, entrance) = Shards::start(threads, &shared).map_err(StartError::Threads)?;
         let mut proxy = Self {
-            shared: Self::assemble(config)?,
+            shared,
             tasks: JoinSet::new(),
+            shards: Some(shards),
+            entrance,
             stop: watch::Sender::new(false),
             addresses: Vec::new(),
             socket: None,
@@ -140,7 +150,7 @@ impl Proxy {
             let failed = |source| StartError::Listen { address: address.to_string(), source };
             let listener = TcpListener::bind(address).await.map_err(failed)?;
             self.addresses.push(listener.local_addr().map_err(failed)?);
-            self.tasks.spawn(accept_tcp(Arc::clone(&self.shared), listener, self.stop.subscribe()));
+            self.tasks.spawn(accept_tcp(self.door(), listener, self.stop.subscribe()));
         }
         if let Some(path) = socket_path(&self.shared.config) {
             let failed = |source| StartError::Listen { address: path.display().to_string(), source };
@@ -153,9 +163,14 @@ impl Proxy {
                 .map(|meta| std::os::unix::fs::MetadataExt::uid(&meta))
                 .map_err(failed)?;
             self.socket = Some(path);
-            self.tasks.spawn(accept_unix(Arc::clone(&self.shared), listener, us, self.stop.subscribe()));
+            self.tasks.spawn(accept_unix(self.door(), listener, us, self.stop.subscribe()));
         }
         Ok(())
+    }
+
+    fn door(&self) -> Door {
+        let places = Arc::new(Semaphore::new(most_connections(&self.shared)));
+        Door { entrance: Arc::clone(&self.entrance), places }
     }
 
     fn keep(&mut self) {
@@ -191,7 +206,7 @@ impl Proxy {
 
     /// Ends the proxy: no new connections, a hold is released, idle sessions end with 57P01, open transactions may end
     /// within `limits.shutdown_ms`, then they end as well.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
         let _ = self.stop.send(true);
         let _ = self.shared.gate.drive(&Event::Shutdown, Instant::now(), |_, _| Ok(()));
         let deadline = Instant::now() + Duration::from_millis(self.shared.config.limits.shutdown_ms);
@@ -210,6 +225,9 @@ impl Proxy {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if let Some(shards) = self.shards.take() {
+            shards.end().await;
         }
     }
 }
@@ -268,49 +286,54 @@ fn stale(shared: &Shared) -> Vec<Arc<Entry>> {
     all
 }
 
-/// Serves connections until told to stop, then until the last session has ended.
-async fn accept_tcp(shared: Arc<Shared>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
-    let most = most_connections(&shared);
-    let mut sessions = JoinSet::new();
+/// What a listener hands its connections to, and how many more it may.
+#[derive(Debug)]
+struct Door {
+    entrance: Arc<Entrance>,
+    places: Arc<Semaphore>,
+}
+
+impl Door {
+    /// A place for the next connection. Never refused: nobody closes the semaphore.
+    async fn place(&self) -> std::io::Result<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).acquire_owned().await.map_err(std::io::Error::other)
+    }
+}
+
+/// Accepts connections until told to stop.
+async fn accept_tcp(door: Door, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+    let next = async || {
+        let place = door.place().await?;
+        let (stream, peer) = listener.accept().await?;
+        keep_alive(&stream);
+        let connection = Accepted::Tcp(stream.into_std()?);
+        door.entrance.admit(connection, peer.to_string(), false, place);
+        Ok(())
+    };
     loop {
         tokio::select! {
-            accepted = listener.accept(), if sessions.len() < most => match accepted {
-                Ok((stream, peer)) => {
-                    keep_alive(&stream);
-                    let shared = Arc::clone(&shared);
-                    sessions.spawn(login::serve(shared, Stream::Tcp(stream), peer.to_string(), false));
-                }
-                Err(error) => after_failed_accept(&error).await,
-            },
-            Some(_) = sessions.join_next() => {}
-            _ = stop.changed() => break,
+            accepted = next() => after_accept(accepted).await,
+            _ = stop.changed() => return,
         }
     }
-    drop(listener);
-    while sessions.join_next().await.is_some() {}
 }
 
 /// As [`accept_tcp`]; `us` is the proxy's own operating-system user.
-async fn accept_unix(shared: Arc<Shared>, listener: UnixListener, us: u32, mut stop: watch::Receiver<bool>) {
-    let most = most_connections(&shared);
-    let mut sessions = JoinSet::new();
+async fn accept_unix(door: Door, listener: UnixListener, us: u32, mut stop: watch::Receiver<bool>) {
+    let next = async || {
+        let place = door.place().await?;
+        let (stream, _) = listener.accept().await?;
+        let uid = stream.peer_cred().map(|cred| cred.uid()).ok();
+        let is_us = uid == Some(us) || uid == Some(0);
+        door.entrance.admit(Accepted::Unix(stream.into_std()?), "local".into(), is_us, place);
+        Ok(())
+    };
     loop {
         tokio::select! {
-            accepted = listener.accept(), if sessions.len() < most => match accepted {
-                Ok((stream, _)) => {
-                    let uid = stream.peer_cred().map(|cred| cred.uid()).ok();
-                    let is_us = uid == Some(us) || uid == Some(0);
-                    let shared = Arc::clone(&shared);
-                    sessions.spawn(login::serve(shared, Stream::Unix(stream), "local".into(), is_us));
-                }
-                Err(error) => after_failed_accept(&error).await,
-            },
-            Some(_) = sessions.join_next() => {}
-            _ = stop.changed() => break,
+            accepted = next() => after_accept(accepted).await,
+            _ = stop.changed() => return,
         }
     }
-    drop(listener);
-    while sessions.join_next().await.is_some() {}
 }
 
 /// Messages leave at once, and a client whose machine vanished is noticed within two minutes or so.
@@ -329,8 +352,10 @@ fn most_connections(shared: &Shared) -> usize {
     shared.config.limits.max_clients + 100
 }
 
-/// Out of descriptors, most likely: it passes when sessions end.
-async fn after_failed_accept(error: &std::io::Error) {
-    tracing::warn!(%error, "cannot accept a connection");
-    tokio::time::sleep(Duration::from_millis(50)).await;
+/// A failure is out of descriptors, most likely: it passes when sessions end.
+async fn after_accept(accepted: std::io::Result<()>) {
+    if let Err(error) = accepted {
+        tracing::warn!(%error, "cannot accept a connection");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

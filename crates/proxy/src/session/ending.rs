@@ -55,7 +55,7 @@ impl End {
 
 impl Session {
     /// Ends the session.
-    pub(super) async fn end(mut self, why: End) {
+    pub(super) async fn end(&mut self, why: End) {
         self.entry.held.store(false, std::sync::atomic::Ordering::Relaxed);
         tracing::debug!(session = self.entry.id, ?why, "session ends");
         match why {

@@ -42,11 +42,13 @@ use crate::buffer::Window;
 use crate::gate::{Gate, Waiting};
 use crate::registry::{Command, Entry, WarmAnswer};
 use crate::route::Side;
+use crate::shards::Place;
 use crate::shared::Shared;
 use crate::stream::Stream;
 use crate::upstream::{Params, Upstream};
 
 use cancelled::Dropping;
+use ending::End;
 use holdings::Holdings;
 pub(crate) use open::{OpenError, open_first};
 use replay::{RefusedStatement, State};
@@ -244,24 +246,30 @@ impl Session {
         session
     }
 
-    /// Serves the client until either leg ends.
-    pub(crate) async fn run(mut self) {
+    /// Serves the client until either leg ends. What is rare waits in memory of its own, taken when it happens.
+    pub(crate) async fn run(mut self: Box<Self>, place: Place) {
+        let why = self.serve().await;
+        Box::pin(self.end(why)).await;
+        drop(place);
+    }
+
+    async fn serve(&mut self) -> End {
         if self.side() != Some(self.shared.gate.course().side)
-            && let Err(why) = self.turn().await
+            && let Err(why) = Box::pin(self.turn()).await
         {
-            return self.end(why).await;
+            return why;
         }
         loop {
             if self.has_work() {
-                if let Err(why) = self.work().await {
-                    return self.end(why).await;
+                if let Err(why) = Box::pin(self.work()).await {
+                    return why;
                 }
                 continue;
             }
             self.answer_warm();
             let wake = std::future::poll_fn(|cx| self.poll_relay(cx)).await;
-            if let Err(why) = self.wake(wake).await {
-                return self.end(why).await;
+            if let Err(why) = Box::pin(self.wake(wake)).await {
+                return why;
             }
         }
     }

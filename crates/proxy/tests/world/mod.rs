@@ -29,7 +29,7 @@ pub async fn servers() -> (Cluster, Cluster) {
 
 pub fn config(dir: &std::path::Path, blue: &Cluster, green: &Cluster, extra: &str) -> Config {
     let text = format!(
-        "listen = [\"127.0.0.1:0\"]\nunix_dir = \"{dir}\"\nstate_file = \"{dir}/state.json\"\n\
+        "listen = [\"127.0.0.1:0\"]\nthreads = 2\nunix_dir = \"{dir}\"\nstate_file = \"{dir}/state.json\"\n\
          [blue]\nhost = \"{}\"\nport = {}\n[green]\nhost = \"127.0.0.1\"\nport = {}\nsslmode = \"disable\"\n\
          [auth]\nmethod = \"trust\"\n{extra}",
         blue.socket_dir().display(),

@@ -1,0 +1,154 @@
+//! Owns the threads on which connections live: each has a runtime of its own, and a session lives and dies on one, so
+//! that to wake it takes no lock and no other processor. Refuses to know what happens on a connection.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+
+use crate::login;
+use crate::shared::Shared;
+use crate::stream::Stream;
+
+/// Threads of one runtime that may block at once, for what has to: host names, files.
+const BLOCKING: usize = 32;
+/// How often a shard that ends looks at its other tasks: enough for a farewell that has only to be written.
+const LAST_TURNS: usize = 16;
+
+/// A connection that was accepted and is on no runtime.
+#[derive(Debug)]
+pub(crate) enum Accepted {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Accepted {
+    fn on_this_runtime(self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(stream) => tokio::net::TcpStream::from_std(stream).map(Stream::Tcp),
+            Self::Unix(stream) => tokio::net::UnixStream::from_std(stream).map(Stream::Unix),
+        }
+    }
+}
+
+/// A connection's place among those of its listener and of its shard, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    _of_listener: OwnedSemaphorePermit,
+    living: Arc<AtomicUsize>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.living.fetch_sub(1, Relaxed);
+    }
+}
+
+#[derive(Debug)]
+struct Arrival {
+    connection: Accepted,
+    client_addr: String,
+    peer_is_us: bool,
+    place: Place,
+}
+
+#[derive(Debug)]
+struct Shard {
+    /// As long as there are places: each arrival has one.
+    arrivals: mpsc::UnboundedSender<Arrival>,
+    living: Arc<AtomicUsize>,
+}
+
+/// The way in: whom listeners hand their connections to.
+#[derive(Debug)]
+pub(crate) struct Entrance(Vec<Shard>);
+
+impl Entrance {
+    /// Hands a connection to the shard that has the fewest.
+    pub(crate) fn admit(
+        &self,
+        connection: Accepted,
+        client_addr: String,
+        peer_is_us: bool,
+        of_listener: OwnedSemaphorePermit,
+    ) {
+        let Some(shard) = self.0.iter().min_by_key(|shard| shard.living.load(Relaxed)) else { return };
+        shard.living.fetch_add(1, Relaxed);
+        let place = Place { _of_listener: of_listener, living: Arc::clone(&shard.living) };
+        // Refused only while everything ends.
+        let _ = shard.arrivals.send(Arrival { connection, client_addr, peer_is_us, place });
+    }
+}
+
+/// The threads. Dropping this ends all of them, and what lives on them, at once.
+#[derive(Debug)]
+pub(crate) struct Shards {
+    alive: watch::Sender<()>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Shards {
+    /// Starts so many threads.
+    ///
+    /// # Errors
+    /// The system's, when a thread or a runtime is not to be had.
+    pub(crate) fn start(count: usize, shared: &Arc<Shared>) -> io::Result<(Self, Arc<Entrance>)> {
+        let mut shards = Self { alive: watch::Sender::new(()), threads: Vec::new() };
+        let mut entrance = Vec::new();
+        for number in 0..count {
+            let runtime =
+                Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING).build()?;
+            let (arrivals, arriving) = mpsc::unbounded_channel();
+            let (shared, alive) = (Arc::clone(shared), shards.alive.subscribe());
+            let thread = std::thread::Builder::new()
+                .name(format!("shard-{number}"))
+                .spawn(move || live(runtime, shared, arriving, alive))?;
+            shards.threads.push(thread);
+            entrance.push(Shard { arrivals, living: Arc::default() });
+        }
+        Ok((shards, Arc::new(Entrance(entrance))))
+    }
+
+    /// Ends the threads, and answers when they are gone.
+    pub(crate) async fn end(self) {
+        let Self { alive, threads } = self;
+        drop(alive);
+        let joined =
+            tokio::task::spawn_blocking(|| threads.into_iter().for_each(|thread| drop(thread.join())));
+        let _ = joined.await;
+    }
+}
+
+/// One thread's life.
+fn live(
+    runtime: Runtime,
+    shared: Arc<Shared>,
+    mut arriving: mpsc::UnboundedReceiver<Arrival>,
+    mut alive: watch::Receiver<()>,
+) {
+    runtime.block_on(async {
+        loop {
+            tokio::select! {
+                biased;
+                _ = alive.changed() => break,
+                Some(arrival) = arriving.recv() => {
+                    let Arrival { connection, client_addr, peer_is_us, place } = arrival;
+                    match connection.on_this_runtime() {
+                        Ok(stream) => {
+                            let shared = Arc::clone(&shared);
+                            tokio::spawn(login::serve(shared, stream, client_addr, peer_is_us, place));
+                        }
+                        Err(error) => tracing::warn!(%error, "a connection cannot be served"),
+                    }
+                }
+            }
+        }
+        for _ in 0..LAST_TURNS {
+            tokio::task::yield_now().await;
+        }
+    });
+    // Drops every task; a thread that blocks is not waited for.
+    runtime.shutdown_background();
+}
