@@ -1,8 +1,9 @@
 //! Owns the bytes between a read and a write of one direction: a fixed window with a scanned front and an unscanned tail.
 //! Refuses to know messages.
 //!
-//! Layout: `[start .. cleared)` may be written out, `[cleared .. end)` has been read and not cleared yet. The capacity
-//! never grows: larger messages stream through.
+//! Layout: `[start .. cleared)` may be written out, `[cleared .. end)` has been read and not cleared yet. Larger messages
+//! stream through. The bytes are borrowed from the thread's store while there are any; when one read filled them, the
+//! next ones are more, until that is not needed any more.
 
 use std::io;
 use std::pin::Pin;
@@ -10,10 +11,19 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::spare;
+
+/// How much wider a window is when much comes at once.
+const WIDER: usize = 4;
+
 /// A window of bytes.
 #[derive(Debug)]
 pub struct Window {
+    /// Empty while nothing is in the window.
     data: Box<[u8]>,
+    capacity: usize,
+    /// Much comes at once.
+    wide: bool,
     start: usize,
     cleared: usize,
     end: usize,
@@ -24,7 +34,8 @@ impl Window {
     /// An empty window.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { data: vec![0; capacity].into_boxed_slice(), start: 0, cleared: 0, end: 0, unflushed: false }
+        let data = Box::default();
+        Self { data, capacity, wide: false, start: 0, cleared: 0, end: 0, unflushed: false }
     }
 
     /// What was read and is not cleared yet.
@@ -48,6 +59,10 @@ impl Window {
     fn make_room(&mut self) -> bool {
         if self.start == self.end {
             (self.start, self.cleared, self.end) = (0, 0, 0);
+            let wanted = if self.wide { WIDER * self.capacity } else { self.capacity };
+            if self.data.len() != wanted {
+                spare::give_back(std::mem::replace(&mut self.data, spare::take(wanted)));
+            }
         } else if self.end == self.data.len() && self.start > 0 {
             self.data.copy_within(self.start..self.end, 0);
             self.cleared -= self.start;
@@ -55,6 +70,14 @@ impl Window {
             self.start = 0;
         }
         self.end < self.data.len()
+    }
+
+    /// Gives the bytes back when nothing is in them.
+    pub fn rest(&mut self) {
+        if self.start == self.end {
+            (self.start, self.cleared, self.end) = (0, 0, 0);
+            spare::give_back(std::mem::take(&mut self.data));
+        }
     }
 
     /// Puts whole messages of our own behind everything that is cleared. Only legal when nothing is pending.
@@ -107,6 +130,7 @@ impl Window {
         ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
         let count = buf.filled().len();
         self.end += count;
+        self.wide = if self.wide { self.end > self.capacity } else { self.end == self.data.len() };
         Poll::Ready(Ok(count))
     }
 
@@ -181,5 +205,31 @@ mod tests {
         assert!(window.put_cleared(b"ours"));
         assert_eq!(drain(&mut window), b"abcdours");
         assert!(!window.put_cleared(&[0; 17]));
+    }
+
+    #[test]
+    fn bytes_are_borrowed_while_there_are_any_and_more_of_them_where_much_comes() {
+        let mut window = Window::new(8);
+        assert_eq!(window.data.len(), 0);
+        assert_eq!(fill(&mut window, b"abc"), Some(3));
+        window.rest();
+        assert_eq!((window.data.len(), window.pending()), (8, &b"abc"[..]), "something is in it");
+        window.clear(3);
+        drain(&mut window);
+        window.rest();
+        assert_eq!(window.data.len(), 0);
+
+        let much = [b'x'; 100];
+        for expected in [8, 8 * WIDER, 8 * WIDER] {
+            assert_eq!(fill(&mut window, &much), Some(expected));
+            window.clear(expected);
+            assert_eq!(drain(&mut window).len(), expected);
+        }
+        for (few, expected) in [(3, 8 * WIDER), (3, 8)] {
+            assert_eq!(fill(&mut window, &much[..few]), Some(few));
+            assert_eq!(window.data.len(), expected);
+            window.clear(few);
+            drain(&mut window);
+        }
     }
 }

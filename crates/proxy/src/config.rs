@@ -218,7 +218,7 @@ pub struct Limits {
     pub upstream_login_ms: u64,
     /// Upstreams opened at the same time while warming.
     pub warm_concurrency: usize,
-    /// Bytes buffered per direction of a session.
+    /// Bytes buffered per direction of a session while they are on their way; four times as many where much comes at once.
     pub buffer_bytes: usize,
     /// Bytes of `Parse` messages kept per session for replay; beyond it the session cannot be carried.
     pub prepared_bytes: usize,

@@ -14,13 +14,13 @@ use pgteal_wire::message::backend::{
 use pgteal_wire::message::report::Report;
 use pgteal_wire::startup::{ProtocolVersion, StartupMessage};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::mpsc;
 
 use crate::auth::auth_query::ServicePasswordError;
 use crate::auth::{self, AuthQuery, ClientLogin, Credentials, Greeting, Target, TargetError, VerifierLookup};
 use crate::cancel;
 use crate::config::Config;
 use crate::console;
+use crate::mailbox::Mailbox;
 use crate::registry::{Details, Entry};
 use crate::session::{OpenError, Origin, Pass, Session, open_first};
 use crate::shards::Place;
@@ -32,8 +32,6 @@ use crate::upstream::Upstream;
 
 /// The database name by which a client asks for the console.
 const CONSOLE: &[u8] = b"pgteal";
-/// Commands that may wait in a session's mailbox.
-const MAILBOX: usize = 16;
 
 /// Why clients could not be let in at all.
 #[derive(Debug, thiserror::Error)]
@@ -233,7 +231,6 @@ async fn begin(
         upstream.close_later();
         return None;
     }
-    let (sender, commands) = mpsc::channel(MAILBOX);
     let text =
         |name: &str| String::from_utf8_lossy(origin.startup.get(name).unwrap_or_default()).into_owned();
     let entry = Arc::new(Entry {
@@ -248,9 +245,9 @@ async fn begin(
         stale: AtomicBool::new(false),
         queries: AtomicU64::new(0),
         details: std::sync::Mutex::new(Details::default()),
-        commands: sender,
+        mailbox: Mailbox::default(),
     });
-    Some(Box::new(Session::new(shared, entry, commands, origin, stream, upstream)))
+    Some(Box::new(Session::new(shared, entry, origin, stream, upstream)))
 }
 
 /// AuthenticationOk, the server's parameters, a key of our own if the server gave one, ReadyForQuery.

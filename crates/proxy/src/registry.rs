@@ -10,6 +10,7 @@ use pgteal_wire::cancel::CancelKey;
 use tokio::sync::mpsc;
 
 use crate::auth::Target;
+use crate::mailbox::Mailbox;
 use crate::route::Side;
 use crate::session::Vocabulary;
 
@@ -91,7 +92,7 @@ pub(crate) struct Entry {
     pub(crate) stale: AtomicBool,
     pub(crate) queries: AtomicU64,
     pub(crate) details: Mutex<Details>,
-    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) mailbox: Mailbox,
 }
 
 impl Entry {
@@ -109,7 +110,7 @@ impl Entry {
 
     /// Tells it something. False when its mailbox is full: it will find out by itself at its next message.
     pub(crate) fn tell(&self, command: Command) -> bool {
-        self.commands.try_send(command).is_ok()
+        self.mailbox.put(command)
     }
 }
 

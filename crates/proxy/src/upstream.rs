@@ -19,24 +19,47 @@ use crate::auth::Target;
 use crate::gate::Course;
 use crate::stream::Stream;
 
-/// What the server reported of its settings: name and value, in the order of arrival.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Params(Vec<(Vec<u8>, Vec<u8>)>);
+/// What the server reported of its settings, in the order of arrival: each name and each value with a zero byte behind
+/// it, as they were sent.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Params(Vec<u8>);
 
 impl Params {
     pub(crate) fn set(&mut self, name: &[u8], value: &[u8]) {
-        match self.0.iter_mut().find(|(known, _)| known == name) {
-            Some((_, old)) => value.clone_into(old),
-            None => self.0.push((name.to_vec(), value.to_vec())),
+        let put = |out: &mut Vec<u8>, name: &[u8], value: &[u8]| {
+            for part in [name, b"\0", value, b"\0"] {
+                out.extend_from_slice(part);
+            }
+        };
+        match self.value(name) {
+            None => put(&mut self.0, name, value),
+            Some(old) if old == value => {}
+            Some(old) => {
+                let mut all = Vec::with_capacity(self.0.len() - old.len() + value.len());
+                for (known, old) in self.iter() {
+                    put(&mut all, known, if known == name { value } else { old });
+                }
+                self.0 = all;
+            }
         }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&[u8]> {
-        self.0.iter().find(|(known, _)| known == name.as_bytes()).map(|(_, value)| value.as_slice())
+        self.value(name.as_bytes())
+    }
+
+    fn value(&self, name: &[u8]) -> Option<&[u8]> {
+        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.0.iter().map(|(name, value)| (name.as_slice(), value.as_slice()))
+        let mut rest = self.0.as_slice();
+        let mut part = move || {
+            let part = rest.get(..memchr::memchr(0, rest)?)?;
+            rest = rest.get(part.len() + 1..)?;
+            Some(part)
+        };
+        std::iter::from_fn(move || Some((part()?, part()?)))
     }
 
     /// Takes the body of a ParameterStatus.
@@ -49,8 +72,8 @@ impl Params {
     /// The messages that tell a client of everything that is different here from what it was told.
     pub(crate) fn changes_since(&self, told: &Self) -> BytesMut {
         let mut out = BytesMut::new();
-        for (name, value) in &self.0 {
-            if !told.0.iter().any(|(n, v)| n == name && v == value) {
+        for (name, value) in self.iter() {
+            if told.value(name) != Some(value) {
                 ParameterStatus { name, value }.encode(&mut out);
             }
         }
@@ -207,5 +230,26 @@ impl Upstream {
     /// Says goodbye and closes, off anybody's path.
     pub(crate) fn close_later(self) {
         tokio::spawn(self.close());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn settings_are_known_by_their_last_value_and_in_the_order_of_arrival() {
+        let (mut params, told) = (Params::default(), Params::default());
+        for (name, value) in
+            [("a", "1"), ("empty", ""), ("b", "2"), ("a", "longer"), ("b", ""), ("empty", "")]
+        {
+            params.take(&[name.as_bytes(), value.as_bytes(), b""].join(&0));
+        }
+        let all: Vec<_> = params.iter().collect();
+        assert_eq!(all, [(&b"a"[..], &b"longer"[..]), (b"empty", b""), (b"b", b"")]);
+        assert_eq!((params.get("empty"), params.get("c")), (Some(&b""[..]), None));
+        assert_eq!(&params.changes_since(&told)[..7], b"S\0\0\0\x0da\0");
+        assert!(params.changes_since(&params.clone()).is_empty());
     }
 }

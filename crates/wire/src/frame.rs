@@ -75,6 +75,23 @@ pub fn peek(buf: &[u8], limit: usize) -> Result<Option<Header>, FrameError> {
     Ok(Some(Header { tag, total }))
 }
 
+/// How many bytes at the start of `buf` are whole messages of the tags that `among` names. What is no such message, not
+/// there to its end, or of an impossible length ends the run.
+#[must_use]
+pub fn run(buf: &[u8], among: impl Fn(u8) -> bool) -> usize {
+    let mut end = 0;
+    while let Some((&[tag, a, b, c, d], _)) = buf.get(end..).and_then(<[u8]>::split_first_chunk::<HEADER_LEN>)
+    {
+        let len = u32::from_be_bytes([a, b, c, d]);
+        let next = end + len as usize + 1;
+        if !among(tag) || len < 4 || next > buf.len() {
+            break;
+        }
+        end = next;
+    }
+    end
+}
+
 /// A complete message that borrows the buffer it was read into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameRef<'a> {
@@ -173,6 +190,22 @@ pub fn take(buf: &mut BytesMut, limit: usize) -> Result<Option<Frame>, FrameErro
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+
+    #[test]
+    fn a_run_ends_at_the_first_message_that_is_not_whole_or_of_another_kind() {
+        for (bytes, expected) in [
+            (&b""[..], 0),
+            (b"D\0\0\0\x05a", 6),
+            (b"D\0\0\0\x04d\0\0\0\x06abC\0\0\0\x04", 12),
+            (b"D\0\0\0\x04D\0\0\0\x06a", 5),
+            (b"D\0\0\0\x04D\0\0\0", 5),
+            (b"D\0\0\0\x04D\0\0\0\x03", 5),
+            (b"D\xff\xff\xff\xff", 0),
+            (b"Z\0\0\0\x04D\0\0\0\x04", 0),
+        ] {
+            assert_eq!(run(bytes, |tag| matches!(tag, b'D' | b'd')), expected, "{bytes:?}");
+        }
+    }
 
     #[test]
     fn header_of_each_kind_of_start() {

@@ -39,7 +39,7 @@ struct Turn {
 
 impl Turn {
     fn is_under_way(&self) -> bool {
-        !self.entry.commands.is_closed()
+        !self.entry.mailbox.is_closed()
             && (self.since.elapsed() < GRACE || self.entry.details().warm == WarmState::Opening)
     }
 }

@@ -63,11 +63,11 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU64};
 
     use super::*;
+    use crate::mailbox::Mailbox;
     use crate::registry::Details;
 
-    fn entry(id: u64) -> (Entry, mpsc::Receiver<Command>) {
-        let (commands, mailbox) = mpsc::channel(1);
-        let entry = Entry {
+    fn entry(id: u64) -> Entry {
+        Entry {
             id,
             user: String::new(),
             database: String::new(),
@@ -79,23 +79,24 @@ mod tests {
             stale: AtomicBool::new(false),
             queries: AtomicU64::new(0),
             details: Mutex::new(Details::default()),
-            commands,
-        };
-        (entry, mailbox)
+            mailbox: Mailbox::default(),
+        }
     }
 
     #[tokio::test]
     async fn nobody_is_asked_after_the_deadline() {
-        let ((first, mut asked), (second, mut spared)) = (entry(1), entry(2));
+        let (first, second) = (entry(1), entry(2));
         let entries = [&first, &second];
         let past = Instant::now();
         assert!(of_one(&entries, Side::Green, past).await.is_none());
-        assert!(asked.try_recv().is_err(), "asked after the deadline");
+        assert!(first.mailbox.take().is_none(), "asked after the deadline");
         // The first lets it pass.
         let soon = Instant::now() + Duration::from_millis(20);
         assert!(of_one(&entries, Side::Green, soon).await.is_none());
-        let Ok(Command::Learn { reply, .. }) = asked.try_recv() else { panic!("the first is not asked") };
+        let Some(Command::Learn { reply, .. }) = first.mailbox.take() else {
+            panic!("the first is not asked")
+        };
         assert!(reply.is_closed(), "somebody waits after the deadline");
-        assert!(spared.try_recv().is_err(), "the second is asked after the deadline");
+        assert!(second.mailbox.take().is_none(), "the second is asked after the deadline");
     }
 }

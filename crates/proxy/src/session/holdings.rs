@@ -126,6 +126,7 @@ impl Holdings {
         self.touching.clear();
         self.every_bind_touches = false;
         let named = self.statements.snapshot().into_values();
+        let named = named.chain(self.statements.unconfirmed()).collect::<Vec<_>>().into_iter();
         let unnamed = self.statements.unnamed_now().map(Arc::from);
         for message in named.chain(unnamed) {
             let body = message.get(HEADER_LEN..).unwrap_or_default();
@@ -223,6 +224,15 @@ impl Holdings {
 
     /// Reads a text that was sent, and answers, when its execution may touch the session, whether names come as parameters.
     fn read_text(&mut self, text: &[u8], cut: bool) -> Option<bool> {
+        // Whatever it says, what the session holds is unclear once it runs. When that is known better, prepared
+        // statements are read again.
+        if self.words.is_everything()
+            && !cut
+            && text.len() <= text::SEARCHED
+            && !text::may_name_settings(text)
+        {
+            return None;
+        }
         let (touches, said) = self.touches(text, cut);
         self.may_run_functions(touches.is_some());
         self.local_sets += u32::from(said.is_local);

@@ -40,7 +40,7 @@ use tokio::task::JoinHandle;
 use crate::auth::Credentials;
 use crate::buffer::Window;
 use crate::gate::{Gate, Waiting};
-use crate::registry::{Command, Entry, WarmAnswer};
+use crate::registry::{Entry, WarmAnswer};
 use crate::route::Side;
 use crate::shards::Place;
 use crate::shared::Shared;
@@ -51,6 +51,7 @@ use cancelled::Dropping;
 use ending::End;
 use holdings::Holdings;
 pub(crate) use open::{OpenError, open_first};
+use relay::Wake;
 use replay::{RefusedStatement, State};
 pub(crate) use vocabulary::Vocabulary;
 use walk::Walk;
@@ -135,7 +136,8 @@ enum Second {
 pub(crate) struct Session {
     shared: Arc<Shared>,
     entry: Arc<Entry>,
-    commands: mpsc::Receiver<Command>,
+    /// Its mailbox wakes the task that it runs in.
+    listens: bool,
     origin: Arc<Origin>,
     client: Stream,
     /// `None` only after a repoint, until the new one is open.
@@ -178,6 +180,7 @@ pub(crate) struct Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.shared.registry.remove(&self.entry);
+        self.entry.mailbox.close();
         if let Second::Opening { task, .. } = &self.second {
             task.abort();
         }
@@ -189,7 +192,6 @@ impl Session {
     pub(crate) fn new(
         shared: Arc<Shared>,
         entry: Arc<Entry>,
-        commands: mpsc::Receiver<Command>,
         origin: Arc<Origin>,
         client: Stream,
         upstream: Upstream,
@@ -211,7 +213,7 @@ impl Session {
         let mut session = Self {
             shared,
             entry,
-            commands,
+            listens: false,
             origin,
             client,
             upstream: Some(upstream),
@@ -268,6 +270,10 @@ impl Session {
             }
             self.answer_warm();
             let wake = std::future::poll_fn(|cx| self.poll_relay(cx)).await;
+            if let Wake::Breath = wake {
+                tokio::task::yield_now().await;
+                continue;
+            }
             if let Err(why) = Box::pin(self.wake(wake)).await {
                 return why;
             }
@@ -296,5 +302,21 @@ impl Session {
     fn leave_gate(&mut self) {
         self.pass.leave();
         self.entry.inside_since.store(0, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn size_of_task<F: Future>(_: impl Fn(Box<Session>, Place) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_session_that_waits_takes_little_memory() {
+        let (session, task) = (size_of::<Session>(), size_of_task(Session::run));
+        assert!(session <= 1536 && task <= 256, "{session} and {task} bytes");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
 use pgteal_wire::frame::{self, FrameError, LARGE_MESSAGE_LIMIT};
@@ -20,6 +20,9 @@ const WHOLE: usize = 4096;
 /// The longest value of a setting that is noted beyond that.
 const LONG_SETTING: usize = 64 * 1024;
 
+/// Bytes that are moved before other sessions of the thread have their turn.
+const BREATH: usize = 256 * 1024;
+
 /// Why the relay stopped to let something else happen.
 #[derive(Debug)]
 pub(super) enum Wake {
@@ -32,6 +35,8 @@ pub(super) enum Wake {
     },
     /// There is something to do between two transactions.
     Work,
+    /// Much was moved at once: others first.
+    Breath,
     /// A transaction wants to begin, and the session is not on the side that the route says.
     WrongSide,
     /// The second upstream is there, or is not to be had.
@@ -47,39 +52,40 @@ enum Admission {
 }
 
 impl Session {
-    /// Moves what can be moved.
+    /// Moves what can be moved. Each leg is asked only when what it says can be taken, and at the end of a poll a leg
+    /// has either said that it has nothing more, or waits for the other one.
     pub(super) fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
-        if let Poll::Ready(Some(command)) = self.commands.poll_recv(cx) {
+        if !std::mem::replace(&mut self.listens, true) {
+            self.entry.mailbox.wake(cx.waker());
+        }
+        if let Some(command) = self.entry.mailbox.take() {
             return Poll::Ready(Wake::Command(command));
         }
         if let Poll::Ready(wake) = self.poll_second(cx) {
             return Poll::Ready(wake);
         }
+        let moved = self.poll_legs(cx);
+        self.up.rest();
+        self.down.rest();
+        moved
+    }
+
+    fn poll_legs(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        let mut moved = 0;
         loop {
-            let mut progress = false;
-            match self.scan_client() {
-                Ok(Admission::Go | Admission::Wait) => {}
-                Ok(Admission::WrongSide) => return Poll::Ready(Wake::WrongSide),
-                Err(error) => return Poll::Ready(Wake::BadBytes { from_client: true, error }),
-            }
-            // After the scan, which may just have begun to wait.
-            if let Some(before) = &mut self.before
-                && before.opened.as_mut().poll(cx).is_ready()
-            {
-                before.opened = Box::pin(self.shared.gate.opened());
-                before.opened.as_mut().enable();
-                progress = true;
-            }
-            if let Poll::Ready(wake) = self.poll_server(cx, &mut progress) {
+            if let Poll::Ready(wake) = self.poll_up(cx, &mut moved) {
                 return Poll::Ready(wake);
             }
-            if let Poll::Ready(wake) = self.poll_client(cx, &mut progress) {
+            let (before, was_full) = (moved, self.tracker.is_full());
+            if let Poll::Ready(wake) = self.poll_down(cx, &mut moved) {
                 return Poll::Ready(wake);
             }
             if self.has_work() {
                 return Poll::Ready(Wake::Work);
             }
-            if !progress {
+            // What the server said may let pass what the client had said before.
+            let waits = was_full || !self.up.pending().is_empty();
+            if moved == before || !waits {
                 return Poll::Pending;
             }
         }
@@ -106,55 +112,72 @@ impl Session {
         }
     }
 
-    /// Writes to the server and reads from it.
-    fn poll_server(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Poll<Wake> {
-        let Some(upstream) = &mut self.upstream else { return Poll::Pending };
-        if self.up.has_cleared() {
-            if self.server_deaf {
-                self.up.drop_cleared();
-            } else {
-                match self.up.poll_drain(cx, &mut upstream.stream) {
-                    Poll::Ready(Ok(())) => *progress = true,
-                    // What the server said before it went is still to be read.
-                    Poll::Ready(Err(_)) => self.server_deaf = true,
-                    Poll::Pending => {}
-                }
+    /// From the client to the server.
+    fn poll_up(&mut self, cx: &mut Context<'_>, moved: &mut usize) -> Poll<Wake> {
+        loop {
+            match self.scan_client() {
+                Ok(Admission::Go | Admission::Wait) => {}
+                Ok(Admission::WrongSide) => return Poll::Ready(Wake::WrongSide),
+                Err(error) => return Poll::Ready(Wake::BadBytes { from_client: true, error }),
+            }
+            // After the scan, which may just have begun to wait.
+            if let Some(before) = &mut self.before
+                && before.opened.as_mut().poll(cx).is_ready()
+            {
+                before.opened = Box::pin(self.shared.gate.opened());
+                before.opened.as_mut().enable();
+                continue;
+            }
+            self.write_to_server(cx);
+            if self.tracker.is_full() {
+                return Poll::Pending;
+            }
+            if *moved >= BREATH {
+                return Poll::Ready(Wake::Breath);
+            }
+            match ready!(self.up.poll_fill(cx, &mut self.client)) {
+                Ok(0) => return Poll::Ready(Wake::ClientGone(None)),
+                Ok(count) => *moved += count,
+                Err(error) => return Poll::Ready(Wake::ClientGone(Some(error))),
             }
         }
-        match self.down.poll_fill(cx, &mut upstream.stream) {
-            Poll::Ready(Ok(0)) => return Poll::Ready(Wake::ServerGone(None)),
-            Poll::Ready(Ok(_)) => {
-                *progress = true;
-                if let Err(error) = self.scan_server() {
-                    return Poll::Ready(Wake::BadBytes { from_client: false, error });
-                }
-            }
-            Poll::Ready(Err(error)) => return Poll::Ready(Wake::ServerGone(Some(error))),
-            Poll::Pending => {}
-        }
-        Poll::Pending
     }
 
-    /// Writes to the client and reads from it.
-    fn poll_client(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Poll<Wake> {
-        if self.down.has_cleared() {
-            match self.down.poll_drain(cx, &mut self.client) {
-                Poll::Ready(Ok(())) => *progress = true,
-                Poll::Ready(Err(error)) => return Poll::Ready(Wake::ClientGone(Some(error))),
-                Poll::Pending => {}
-            }
+    fn write_to_server(&mut self, cx: &mut Context<'_>) {
+        if !self.up.has_cleared() {
+            return;
         }
-        if self.tracker.is_full() {
-            return Poll::Pending;
+        if self.server_deaf {
+            self.up.drop_cleared();
+        } else if let Some(upstream) = &mut self.upstream
+            && let Poll::Ready(Err(_)) = self.up.poll_drain(cx, &mut upstream.stream)
+        {
+            // What the server said before it went is still to be read.
+            self.server_deaf = true;
+            self.up.drop_cleared();
         }
-        match self.up.poll_fill(cx, &mut self.client) {
-            Poll::Ready(Ok(0)) => Poll::Ready(Wake::ClientGone(None)),
-            Poll::Ready(Ok(_)) => {
-                *progress = true;
-                Poll::Pending
+    }
+
+    /// From the server to the client.
+    fn poll_down(&mut self, cx: &mut Context<'_>, moved: &mut usize) -> Poll<Wake> {
+        loop {
+            if self.down.has_cleared()
+                && let Poll::Ready(Err(error)) = self.down.poll_drain(cx, &mut self.client)
+            {
+                return Poll::Ready(Wake::ClientGone(Some(error)));
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Wake::ClientGone(Some(error))),
-            Poll::Pending => Poll::Pending,
+            if *moved >= BREATH {
+                return Poll::Ready(Wake::Breath);
+            }
+            let Some(upstream) = &mut self.upstream else { return Poll::Pending };
+            match ready!(self.down.poll_fill(cx, &mut upstream.stream)) {
+                Ok(0) => return Poll::Ready(Wake::ServerGone(None)),
+                Ok(count) => *moved += count,
+                Err(error) => return Poll::Ready(Wake::ServerGone(Some(error))),
+            }
+            if let Err(error) = self.scan_server() {
+                return Poll::Ready(Wake::BadBytes { from_client: false, error });
+            }
         }
     }
 
@@ -264,6 +287,12 @@ impl Session {
                 continue;
             }
             let pending = self.down.pending();
+            let rows = frame::run(pending, |tag| matches!(tag, back::DATA_ROW | back::COPY_DATA));
+            if rows > 0 {
+                // They mean nothing to anybody here.
+                self.down.clear(rows);
+                continue;
+            }
             let Some(header) = frame::peek(pending, LARGE_MESSAGE_LIMIT + 1)? else { return Ok(()) };
             let matters = matches!(
                 header.tag,

@@ -206,6 +206,14 @@ impl Statements {
         sound.map(|(name, message)| (name.clone(), message.clone())).collect()
     }
 
+    /// The Parse messages that are on their way.
+    pub(super) fn unconfirmed(&self) -> impl Iterator<Item = ParseMessage> + '_ {
+        self.pending.iter().filter_map(|pending| match pending {
+            Pending::Parse(_, message) => message.clone(),
+            _ => None,
+        })
+    }
+
     /// The Parse message of a statement.
     pub(super) fn get(&self, name: &[u8]) -> Option<ParseMessage> {
         if name.is_empty() { self.unnamed().map(Arc::from) } else { self.known.get(name).cloned() }

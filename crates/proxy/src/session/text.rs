@@ -21,6 +21,13 @@ pub(super) struct Said {
     pub(super) is_local: bool,
 }
 
+/// Whether a text may say a name of a setting: without one there is nothing to be learned from it where everything that
+/// runs counts as touching the session.
+pub(super) fn may_name_settings(text: &[u8]) -> bool {
+    memchr::memchr2_iter(b's', b'S', text)
+        .any(|at| text.get(at + 1..at + 3).is_some_and(|next| next.eq_ignore_ascii_case(b"et")))
+}
+
 /// Reads a statement's text; `words` are those of its database.
 pub(super) fn read(text: &[u8], words: &Vocabulary) -> Said {
     let mut said = Said::default();
@@ -228,6 +235,7 @@ mod tests {
             ("select set_config($1, $2, false)", vec![], true),
             ("set work_mem = '1MB'", vec![], false),
         ] {
+            assert!(may_name_settings(text.as_bytes()) || (names.is_empty() && !by_parameter), "{text}");
             let said = read(text.as_bytes(), &Vocabulary::default());
             assert_eq!(
                 (said.names, said.names_by_parameter),
@@ -252,6 +260,7 @@ mod tests {
             ("select 1", false),
         ] {
             assert_eq!(read(text.as_bytes(), &Vocabulary::default()).is_local, expected, "{text}");
+            assert!(may_name_settings(text.as_bytes()) || !expected, "{text}");
         }
     }
 

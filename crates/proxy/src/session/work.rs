@@ -248,7 +248,7 @@ impl Session {
     /// Acts on what interrupted the relay.
     pub(super) async fn wake(&mut self, wake: Wake) -> Result<(), End> {
         match wake {
-            Wake::Work => Ok(()),
+            Wake::Work | Wake::Breath => Ok(()),
             Wake::Command(command) => self.command(command).await,
             Wake::ClientGone(error) => Err(End::ClientGone(error)),
             Wake::ServerGone(error) => Err(End::ServerGone(error)),
