@@ -76,16 +76,18 @@ impl Session {
             if let Poll::Ready(wake) = self.poll_up(cx, &mut moved) {
                 return Poll::Ready(wake);
             }
-            let (before, was_full) = (moved, self.tracker.is_full());
+            let (before, was_full, had_words) = (moved, self.tracker.is_full(), self.down.has_cleared());
             if let Poll::Ready(wake) = self.poll_down(cx, &mut moved) {
                 return Poll::Ready(wake);
             }
             if self.has_work() {
                 return Poll::Ready(Wake::Work);
             }
-            // What the server said may let pass what the client had said before.
-            let waits = was_full || !self.up.pending().is_empty();
-            if moved == before || !waits {
+            // What the server said may let pass what the client had said before; what the client has read makes room for the
+            // answer to what is dropped.
+            let heard = moved != before || (had_words && !self.down.has_cleared());
+            let waits = was_full || self.dropping.is_some() || !self.up.pending().is_empty();
+            if !heard || !waits {
                 return Poll::Pending;
             }
         }
@@ -128,7 +130,10 @@ impl Session {
                 before.opened.as_mut().enable();
                 continue;
             }
-            self.write_to_server(cx);
+            if self.write_to_server(cx) && self.dropping.is_some() {
+                // What is dropped lies behind what was written just now.
+                continue;
+            }
             if self.tracker.is_full() {
                 return Poll::Pending;
             }
@@ -143,19 +148,22 @@ impl Session {
         }
     }
 
-    fn write_to_server(&mut self, cx: &mut Context<'_>) {
+    /// Whether something was written to its end.
+    fn write_to_server(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.up.has_cleared() {
-            return;
+            return false;
         }
-        if self.server_deaf {
-            self.up.drop_cleared();
-        } else if let Some(upstream) = &mut self.upstream
-            && let Poll::Ready(Err(_)) = self.up.poll_drain(cx, &mut upstream.stream)
-        {
-            // What the server said before it went is still to be read.
-            self.server_deaf = true;
-            self.up.drop_cleared();
+        if !self.server_deaf {
+            let Some(upstream) = &mut self.upstream else { return false };
+            match self.up.poll_drain(cx, &mut upstream.stream) {
+                Poll::Ready(Ok(())) => return true,
+                Poll::Pending => return false,
+                // What the server said before it went is still to be read.
+                Poll::Ready(Err(_)) => self.server_deaf = true,
+            }
         }
+        self.up.drop_cleared();
+        true
     }
 
     /// From the server to the client.
