@@ -85,8 +85,9 @@ impl Proxy {
     /// [`StartError`]; nothing listens then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let shared = Self::assemble(config)?;
-        let threads = shared.config.threads();
-        let (shards, entrance) = Shards::start(threads, &shared).map_err(StartError::Threads)?;
+        let (threads, listeners) = (shared.config.threads(), shared.config.listen.len() + 1);
+        let room = listeners * most_connections(&shared);
+        let (shards, entrance) = Shards::start(threads, room, &shared).map_err(StartError::Threads)?;
         let mut proxy = Self {
             shared,
             tasks: JoinSet::new(),

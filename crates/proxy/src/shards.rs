@@ -56,8 +56,7 @@ struct Arrival {
 
 #[derive(Debug)]
 struct Shard {
-    /// As long as there are places: each arrival has one.
-    arrivals: mpsc::UnboundedSender<Arrival>,
+    arrivals: mpsc::Sender<Arrival>,
     living: Arc<AtomicUsize>,
 }
 
@@ -78,7 +77,7 @@ impl Entrance {
         shard.living.fetch_add(1, Relaxed);
         let place = Place { _of_listener: of_listener, living: Arc::clone(&shard.living) };
         // Refused only while everything ends.
-        let _ = shard.arrivals.send(Arrival { connection, client_addr, peer_is_us, place });
+        let _ = shard.arrivals.try_send(Arrival { connection, client_addr, peer_is_us, place });
     }
 }
 
@@ -90,17 +89,21 @@ pub(crate) struct Shards {
 }
 
 impl Shards {
-    /// Starts so many threads.
+    /// Starts so many threads. `room`: the places that listeners have in all, so that each arrival finds room.
     ///
     /// # Errors
     /// The system's, when a thread or a runtime is not to be had.
-    pub(crate) fn start(count: usize, shared: &Arc<Shared>) -> io::Result<(Self, Arc<Entrance>)> {
+    pub(crate) fn start(
+        count: usize,
+        room: usize,
+        shared: &Arc<Shared>,
+    ) -> io::Result<(Self, Arc<Entrance>)> {
         let mut shards = Self { alive: watch::Sender::new(()), threads: Vec::new() };
         let mut entrance = Vec::new();
         for number in 0..count {
             let runtime =
                 Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING).build()?;
-            let (arrivals, arriving) = mpsc::unbounded_channel();
+            let (arrivals, arriving) = mpsc::channel(room);
             let (shared, alive) = (Arc::clone(shared), shards.alive.subscribe());
             let thread = std::thread::Builder::new()
                 .name(format!("shard-{number}"))
@@ -125,7 +128,7 @@ impl Shards {
 fn live(
     runtime: Runtime,
     shared: Arc<Shared>,
-    mut arriving: mpsc::UnboundedReceiver<Arrival>,
+    mut arriving: mpsc::Receiver<Arrival>,
     mut alive: watch::Receiver<()>,
 ) {
     runtime.block_on(async {
