@@ -32,7 +32,7 @@ enum Command {
     },
     /// Run all tests, on real servers of every supported major
     Test {
-        /// Passed on to `cargo test --workspace`
+        /// Passed on to `cargo test`: `-p <package>` and `--test <name>` choose, else it is the whole workspace
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },

@@ -20,7 +20,7 @@ pub(crate) struct Sum {
     ignored: u64,
 }
 
-/// The command: arguments go to `cargo test` after `--workspace`.
+/// The command: arguments go to `cargo test`, of the whole workspace unless they name packages.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let line = tests(args)?;
     println!("{line}");
@@ -39,7 +39,11 @@ pub(crate) fn tests(args: &[String]) -> Result<String> {
     // Tests run the product's binaries; cargo builds them for the tests of their own crate only.
     shell::run(shell::cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
     let mut cargo = shell::cargo();
-    cargo.args(["test", "--workspace", "--locked", "--no-fail-fast"]).args(args);
+    cargo.args(["test", "--locked", "--no-fail-fast"]);
+    if !args.iter().any(|arg| arg.starts_with("-p") || arg.starts_with("--package")) {
+        cargo.arg("--workspace");
+    }
+    cargo.args(args);
     cargo.env("PGTEAL_PG_DIR", servers).env("PGTEAL_REQUIRE_ALL_PG", "1");
     cargo.env("PGTEAL_BIN_DIR", workspace.target.join("debug"));
     if std::env::var_os("RUST_TEST_THREADS").is_none() {

@@ -93,12 +93,18 @@ fn parts() -> Vec<(&'static str, String)> {
         )),
         ("extension", "SELECT extname::text FROM pg_extension".to_owned()),
         ("relation", format!(
-            "SELECT format('%I.%I kind %s persistence %s owner %s rls %s %s of %s partition %s key %s', n.nspname,
-             c.relname, c.relkind, c.relpersistence, pg_get_userbyid(c.relowner), c.relrowsecurity,
-             c.relforcerowsecurity, (SELECT string_agg(i.inhparent::regclass::text
+            "SELECT format('%I.%I %s of %s', n.nspname, c.relname,
+             CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WHEN 'v' THEN 'view'
+               WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table' ELSE 'type' END,
+             pg_get_userbyid(c.relowner))
+             || CASE c.relpersistence WHEN 'p' THEN '' WHEN 'u' THEN ', unlogged' ELSE ', temporary' END
+             || CASE WHEN c.relrowsecurity THEN ', row security' ELSE '' END
+             || CASE WHEN c.relforcerowsecurity THEN ', forced row security' ELSE '' END
+             || coalesce((SELECT ', child of ' || string_agg(i.inhparent::regclass::text
                  || CASE WHEN i.inhdetachpending THEN ' being detached' ELSE '' END, ',' ORDER BY i.inhseqno)
-               FROM pg_inherits i WHERE i.inhrelid = c.oid),
-             pg_get_expr(c.relpartbound, c.oid), CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END)
+               FROM pg_inherits i WHERE i.inhrelid = c.oid), '')
+             || coalesce(', partition ' || pg_get_expr(c.relpartbound, c.oid), '')
+             || CASE WHEN c.relkind = 'p' THEN ', by ' || pg_get_partkeydef(c.oid) ELSE '' END
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
              WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND {SCHEMA} AND {relation}"
         )),

@@ -39,6 +39,13 @@ async fn with_green_dead_for_good_blue_becomes_what_it_was() {
     let rig = rig_cli::Rig::new(15, 18, 200).await;
     let before = rig.portrait(&rig.blue).await;
     rig.must(&["up"]).await;
+    // A switch that was tried and unwound is the newest run, and not the one that is taken back below.
+    rig.blue.sql_in("shop", "CREATE TABLE late (a int)").await.unwrap();
+    let refused = rig.run(&["switch"]).await;
+    assert_ne!(refused.status.code(), Some(0), "{}", refused.stdout);
+    let runs = rig.must(&["runs"]).await;
+    assert!(runs.stdout.contains("switch") && runs.stdout.contains("unwound"), "{}", runs.stdout);
+    rig.blue.sql_in("shop", "DROP TABLE late").await.unwrap();
     rig.green.kill9().unwrap();
 
     let mut undo = rig.start(&["undo"]);
@@ -47,6 +54,9 @@ async fn with_green_dead_for_good_blue_becomes_what_it_was() {
     let rests = undo.wait(Duration::from_secs(30)).await.unwrap();
     assert_eq!(rests.code(), Some(6), "{}{}", undo.stdout(), undo.stderr());
     assert_ne!(rig.portrait(&rig.blue).await, before, "the rest waits for green, or for the operator");
+
+    let status = rig.must(&["status"]).await;
+    assert!(status.stdout.contains("what was built is being taken back"), "{}", status.stdout);
 
     let refused = rig.run(&["undo", "--lost", "blue"]).await;
     assert_eq!(refused.status.code(), Some(2), "{}", refused.stderr);

@@ -8,7 +8,9 @@ use crate::errors::Failure;
 /// Whether the person says yes.
 pub(super) fn ask(context: &Context, question: &str) -> Result<bool, Failure> {
     if context.ui.json() || !std::io::stdin().is_terminal() {
-        let reason = "this cannot be taken back and there is no terminal to ask at".to_owned();
+        let reason = "this cannot be taken back and there is no terminal to ask at; if it is meant, give the command again \
+                      with --yes"
+            .to_owned();
         return Err(Failure::Argument { argument: "--yes".into(), reason });
     }
     context.ui.note(format!("{question} [y/N]"));

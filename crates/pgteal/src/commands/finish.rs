@@ -27,7 +27,11 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> 
     desk.give_up(args.lost.side, COMMAND)?;
     let active = desk.standing.active;
     let asked = match args.lost.side {
-        None => format!("{active} serves alone; nothing of pgteal is left on either side"),
+        None => format!(
+            "{active} serves alone; nothing of pgteal is left on either side. {} stays read-only, so that a forgotten client \
+             does not write there: ALTER DATABASE ... RESET default_transaction_read_only in each database lets it write",
+            active.other()
+        ),
         Some(_) => format!("{active} serves alone; nothing of pgteal is left on it{}", args.lost.told()),
     };
     // Whoever began it has said yes.

@@ -305,6 +305,9 @@ fn show(
     let ui = &context.ui;
     let stage = match standing.stage {
         Stage::Nothing => "there is no deployment",
+        Stage::Building if standing.open.as_ref().is_some_and(|up| up.taken_back) => {
+            "what was built is being taken back"
+        }
         Stage::Building => "green is being built",
         Stage::InStep => "green is in step; nobody was moved yet",
         Stage::Switched => "clients were moved",

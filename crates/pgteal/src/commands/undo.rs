@@ -33,8 +33,14 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> 
 
 fn target(desk: &Desk) -> Result<Entry, Failure> {
     const COMMAND: &str = "pgteal undo";
-    if let Some(open) = &desk.standing.open {
-        return Ok(open.clone());
+    match &desk.standing.open {
+        Some(open) if open.passed => {
+            let why =
+                format!("run {} has passed its point of no return: nothing is lost by going on", open.run);
+            return Err(desk.not_now(COMMAND, why));
+        }
+        Some(open) => return Ok(open.clone()),
+        None => {}
     }
     let up = desk.standing.up.as_ref().and_then(|up| desk.entries.iter().find(|entry| entry.run == *up));
     match (desk.standing.stage, up) {

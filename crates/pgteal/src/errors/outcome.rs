@@ -104,7 +104,8 @@ fn unwound(kind: &str, cause: &Cause) -> Option<Advice> {
     };
     let code = failure.and_then(|failure| failure.code.as_deref());
     let (code, exit, next) = match (cause, code) {
-        (Cause::Deadline { .. }, _) => (
+        // A server that was gone is the cause then, and not the time that passed.
+        (Cause::Deadline { .. }, code) if !matches!(code, Some("unreachable" | "router-unreachable")) => (
             "deadline",
             Exit::Unwound,
             format!("try again at a calmer moment: pgteal {kind}; or with more time: --deadline 10s"),
@@ -176,6 +177,13 @@ fn unwound(kind: &str, cause: &Cause) -> Option<Advice> {
             Exit::Blocked,
             format!(
                 "look at the tables that are named: nothing but replication may write them on green; then: pgteal {kind}"
+            ),
+        ),
+        (Cause::Lost { step, .. }, None) if step.as_str() == "hold-clients" => (
+            "lost-hold",
+            Exit::Unwound,
+            format!(
+                "the hold ended by itself, as it does when nobody steers it any more; begin again with: pgteal {kind}"
             ),
         ),
         _ => ("unwound", Exit::Unwound, format!("settle what is named, then: pgteal {kind}")),

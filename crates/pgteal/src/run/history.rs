@@ -164,10 +164,16 @@ impl Standing {
         };
         entries.iter().fold(nothing.clone(), |mut standing, entry| {
             if standing.deployment.as_ref() != Some(&entry.deployment) {
-                // A deployment begins with its up.
+                // A deployment begins with its up; what came after one that was undone is over with it.
+                if entry.kind != "up" {
+                    return standing;
+                }
                 standing = Self { deployment: Some(entry.deployment.clone()), ..nothing.clone() };
             }
-            standing.open = entry.fate.is_open().then(|| entry.clone());
+            // Not always the newest: an up is undone long after its end, when a switch was tried and unwound.
+            if entry.fate.is_open() {
+                standing.open = Some(entry.clone());
+            }
             match (entry.kind.as_str(), entry.fate) {
                 ("up", Fate::Done) => {
                     standing.stage = Stage::InStep;
@@ -257,13 +263,15 @@ mod tests {
         use Fate::{Done, Open, Stopped, Stuck, Unwound};
         const A: &str = "aaaaaaaa";
         const B: &str = "bbbbbbbb";
-        let stories: [(&str, &[Brief]); 15] = [
+        let stories: [(&str, &[Brief]); 17] = [
             ("new", &[]),
             ("up killed", &[(A, "up", Open)]),
             ("up stopped", &[(A, "up", Stopped)]),
             ("up undone", &[(A, "up", Unwound)]),
             ("up", &[(A, "up", Done)]),
             ("switch unwound", &[(A, "up", Done), (A, "switch", Unwound)]),
+            ("up being undone after that", &[(A, "up", Stuck), (A, "switch", Unwound)]),
+            ("up undone after that", &[(A, "up", Unwound), (A, "switch", Unwound)]),
             ("switch stopped", &[(A, "up", Done), (A, "switch", Stopped)]),
             (
                 "finish on blue",

@@ -46,6 +46,7 @@ fn judge_one(spot: &Spot, fact: &Fact, cx: &Context) -> Option<Finding> {
     }
     let whose =
         owner.map_or_else(|| "names no deployment".to_owned(), |id| format!("belongs to deployment {id}"));
+    let drop = drop(&kind, &name);
     Some(
         Finding::new(
             ID,
@@ -55,8 +56,23 @@ fn judge_one(spot: &Spot, fact: &Fact, cx: &Context) -> Option<Finding> {
             format!("There is a {kind} {name} on {}; it {whose}.", spot.side),
             "pgteal neither adopts nor drops what is not its own; a slot that nobody reads keeps WAL until the disk is full.",
         )
-        .next("clear-foreign-object"),
+        .next("clear-foreign-object")
+        .remedy(drop),
     )
+}
+
+/// The statement that an operator gives who knows that nobody needs it.
+fn drop(kind: &str, name: &str) -> String {
+    let quoted = format!("\"{}\"", name.replace('"', "\"\""));
+    match kind {
+        // A slot's name is made of lower-case letters, digits and underscores.
+        "replication slot" => format!("SELECT pg_drop_replication_slot('{name}');"),
+        "subscription" => format!(
+            "ALTER SUBSCRIPTION {quoted} DISABLE;\nALTER SUBSCRIPTION {quoted} SET (slot_name = NONE);\nDROP SUBSCRIPTION {quoted};"
+        ),
+        "schema" => format!("DROP SCHEMA {quoted} CASCADE;"),
+        kind => format!("DROP {} {quoted};", kind.to_uppercase()),
+    }
 }
 
 /// The deployment in a name like `pgteal_0123abcd_fwd`.

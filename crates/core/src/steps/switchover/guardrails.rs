@@ -181,9 +181,11 @@ impl Guardrails {
         }
         let bytes = stream::retained_bytes(world, self.0.stream()).await?;
         Ok(Some(format!(
-            "{} is not in step: a trial marker did not come back within {} ms (lag_bytes {bytes})",
+            "{} is not in step: a trial marker did not come back within {} ms (lag_bytes {bytes}); the apply workers of its \
+             subscriptions pgteal_{}_* are slow, waiting or gone: see pg_stat_subscription and its log",
             self.0.to,
-            bound.as_millis()
+            bound.as_millis(),
+            world.deployment
         )))
     }
 
