@@ -123,9 +123,10 @@ pub struct AuthConfig {
     pub service_password_file: Option<PathBuf>,
     /// Query with one parameter, the user's name, that answers `(rolname, rolpassword)`; the default reads `pg_authid`.
     pub query: Option<String>,
-    /// How long a verifier is believed without asking again, in milliseconds. With SCRAM the first login by a password that was
-    /// changed within that time is refused, the next one is not: its proof is bound to the salt of the old verifier, and the
-    /// protocol allows one exchange per connection. With 0 every login asks.
+    /// How long a verifier is believed without asking again, in milliseconds; 0, the default, asks at every login, and logins of
+    /// one user that come together share a question. With SCRAM a believed verifier refuses the first login by a password
+    /// that was changed within that time, and not the next one: its proof is bound to the salt of the old verifier, and
+    /// the protocol allows one exchange per connection. That there is no such user is believed for a second.
     pub cache_ms: u64,
     /// The largest SCRAM iteration count accepted from a server or verifier.
     pub max_scram_iterations: u32,
@@ -141,8 +142,7 @@ impl Default for AuthConfig {
             service_password_env: None,
             service_password_file: None,
             query: None,
-            // A changed password is known a second later; a storm of logins asks once a second.
-            cache_ms: 1_000,
+            cache_ms: 0,
             max_scram_iterations: 1_000_000,
         }
     }

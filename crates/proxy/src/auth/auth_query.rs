@@ -1,10 +1,10 @@
-//! Verifiers by a query on the active side, over one connection of the proxy's service role.
-//! Owns that connection and a small memory of answers; refuses to know what the verifiers are used for.
+//! Verifiers by a query on the active side, over a few connections of the proxy's service role.
+//! Owns those connections and a small memory of answers; refuses to know what the verifiers are used for.
 
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -16,6 +16,7 @@ use pgteal_wire::message::rows::parse_data_row;
 use pgteal_wire::message::tag::back;
 use pgteal_wire::startup::{ProtocolVersion, StartupMessage};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Semaphore;
 use zeroize::Zeroize as _;
 
 use super::client::shown;
@@ -68,6 +69,15 @@ pub fn service_credentials(config: &AuthConfig) -> Result<Credentials, ServicePa
     Ok(credentials)
 }
 
+/// Connections of the service role, at most: so many questions are asked at once, further ones wait.
+const MAX_CONNECTIONS: usize = 4;
+/// How long it is believed that there is no such user.
+const UNKNOWN_BELIEVED: Duration = Duration::from_secs(1);
+/// The query's name on a connection.
+const PREPARED: &[u8] = b"auth";
+
+type Found = Option<StoredVerifier>;
+
 /// The lookup on the active side.
 #[derive(Debug)]
 pub struct AuthQuery {
@@ -77,15 +87,42 @@ pub struct AuthQuery {
     query: String,
     believed: Duration,
     limit: Duration,
-    connection: tokio::sync::Mutex<Option<Connection>>,
-    remembered: Mutex<HashMap<Vec<u8>, (Instant, StoredVerifier)>>,
+    permits: Semaphore,
+    idle: Mutex<Vec<Connection>>,
+    remembered: Mutex<HashMap<Vec<u8>, (Instant, Found)>>,
+    asking: Mutex<HashMap<Vec<u8>, Arc<Asking>>>,
 }
+
+/// The questions about one user, one after the other: the last one that was begun, and its answer.
+type Asking = tokio::sync::Mutex<Option<(Instant, Result<Found, LookupError>)>>;
 
 #[derive(Debug)]
 struct Connection {
     upstream: Upstream,
     /// The server it goes to, by identity: a repoint makes another one.
     server: Arc<Target>,
+    prepared: bool,
+}
+
+/// One who waits for an answer about a user; the last one takes the place away.
+struct Waiting<'a> {
+    query: &'a AuthQuery,
+    user: &'a [u8],
+    asking: Arc<Asking>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut asking = lock(&self.query.asking);
+        // The map's and ours.
+        if Arc::strong_count(&self.asking) <= 2 {
+            asking.remove(self.user);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl AuthQuery {
@@ -109,75 +146,102 @@ impl AuthQuery {
             query: config.query.clone().unwrap_or_else(|| DEFAULT_QUERY.to_owned()),
             believed: Duration::from_millis(config.cache_ms),
             limit,
-            connection: tokio::sync::Mutex::new(None),
-            remembered: Mutex::new(HashMap::new()),
+            permits: Semaphore::new(MAX_CONNECTIONS),
+            idle: Mutex::default(),
+            remembered: Mutex::default(),
+            asking: Mutex::default(),
         }
     }
 
     /// Asks another server from now on: the active side has changed.
     pub fn set_server(&self, server: Arc<Target>) {
         self.server.store(server);
-        self.memory().clear();
+        lock(&self.remembered).clear();
+        lock(&self.idle).clear();
     }
 
-    fn memory(&self) -> std::sync::MutexGuard<'_, HashMap<Vec<u8>, (Instant, StoredVerifier)>> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn recall(&self, user: &[u8]) -> Option<StoredVerifier> {
-        let mut memory = self.memory();
-        let (at, verifier) = memory.get(user)?;
-        if at.elapsed() < self.believed {
-            return Some(verifier.clone());
+    fn recall(&self, user: &[u8]) -> Option<Found> {
+        let mut memory = lock(&self.remembered);
+        let (at, found) = memory.get(user)?;
+        let believed = if found.is_some() { self.believed } else { UNKNOWN_BELIEVED };
+        if at.elapsed() < believed {
+            return Some(found.clone());
         }
         memory.remove(user);
         None
     }
 
-    fn remember(&self, user: &[u8], verifier: &StoredVerifier) {
-        if self.believed.is_zero() {
+    fn remember(&self, user: &[u8], found: &Found) {
+        if found.is_some() && self.believed.is_zero() {
             return;
         }
-        let mut memory = self.memory();
+        let mut memory = lock(&self.remembered);
         if memory.len() >= MAX_REMEMBERED && !memory.contains_key(user) {
             let oldest = memory.iter().min_by_key(|(_, (at, _))| *at).map(|(name, _)| name.clone());
             if let Some(oldest) = oldest {
                 memory.remove(&oldest);
             }
         }
-        memory.insert(user.to_vec(), (Instant::now(), verifier.clone()));
+        memory.insert(user.to_vec(), (Instant::now(), found.clone()));
     }
 
-    async fn ask(&self, user: &[u8]) -> Result<Option<StoredVerifier>, String> {
-        let mut slot = self.connection.lock().await;
-        let server = self.server.load_full();
-        // Taken out while in use: a lookup that is given up halfway must not leave half an answer behind.
-        let kept = slot.take().filter(|kept| Arc::ptr_eq(&kept.server, &server));
-        if let Some(mut kept) = kept {
-            // The server may have closed an idle connection: then, and only then, once more on a new one.
-            if let Ok(answer) = self.run(&mut kept.upstream, user).await {
-                *slot = Some(kept);
-                return answer;
-            }
+    /// Asks about a user, one question at a time. Who comes while one is under way shares the next one with all others that
+    /// came by then: an answer to a question that was asked before may be older than the password that the client has.
+    async fn ask_in_turn(&self, user: &[u8]) -> Result<Found, LookupError> {
+        let came = Instant::now();
+        let asking = Arc::clone(lock(&self.asking).entry(user.to_vec()).or_default());
+        let waiting = Waiting { query: self, user, asking };
+        let mut last = waiting.asking.lock().await;
+        if let Some((_, answer)) = last.as_ref().filter(|(begun, _)| *begun > came) {
+            return answer.clone();
         }
-        let upstream = upstream::log_in(&server, &self.startup, &self.credentials, self.limit).await;
-        let mut upstream = upstream.map_err(|error| error.to_string())?;
-        let answer = self.run(&mut upstream, user).await.map_err(|error| error.to_string())?;
-        *slot = Some(Connection { upstream, server });
+        let begun = Instant::now();
+        let answer = self.ask(user).await.map_err(|reason| LookupError { user: shown(user), reason });
+        if let Ok(found) = &answer {
+            self.remember(user, found);
+        }
+        *last = Some((begun, answer.clone()));
         answer
     }
 
+    async fn ask(&self, user: &[u8]) -> Result<Found, String> {
+        let _permit = self.permits.acquire().await.map_err(|error| error.to_string())?;
+        let server = self.server.load_full();
+        // Taken out while in use: a lookup that is given up halfway must not leave half an answer behind.
+        let kept = lock(&self.idle).pop().filter(|kept| Arc::ptr_eq(&kept.server, &server));
+        if let Some(mut kept) = kept {
+            // The server may have closed an idle connection, or what was prepared may fit no longer: then, and only then,
+            // once more on a new one.
+            if let Ok(Ok(found)) = self.run(&mut kept, user).await {
+                self.keep(kept);
+                return Ok(found);
+            }
+        }
+        let upstream = upstream::log_in(&server, &self.startup, &self.credentials, self.limit).await;
+        let upstream = upstream.map_err(|error| error.to_string())?;
+        let mut fresh = Connection { upstream, server, prepared: false };
+        let found = self.run(&mut fresh, user).await.map_err(|error| error.to_string())??;
+        self.keep(fresh);
+        Ok(found)
+    }
+
+    fn keep(&self, connection: Connection) {
+        let mut idle = lock(&self.idle);
+        if Arc::ptr_eq(&connection.server, &self.server.load()) {
+            idle.push(connection);
+        }
+    }
+
     /// One round trip. The outer error is a lost connection, the inner one the server's refusal.
-    async fn run(
-        &self,
-        upstream: &mut Upstream,
-        user: &[u8],
-    ) -> io::Result<Result<Option<StoredVerifier>, String>> {
+    async fn run(&self, connection: &mut Connection, user: &[u8]) -> io::Result<Result<Found, String>> {
         let mut out = BytesMut::new();
-        put_parse(&mut out, b"", self.query.as_bytes());
-        put_bind(&mut out, b"", &[Some(user)]);
+        if !std::mem::replace(&mut connection.prepared, true) {
+            put_parse(&mut out, PREPARED, self.query.as_bytes());
+        }
+        put_bind(&mut out, PREPARED, &[Some(user)]);
         put_execute(&mut out);
         put_sync(&mut out);
+        let upstream = &mut connection.upstream;
         upstream.stream.write_all(&out).await?;
         upstream.stream.flush().await?;
         let mut answer = Ok(None);
@@ -221,25 +285,25 @@ fn verifier_of(row: &[u8], user: &[u8]) -> Result<Option<StoredVerifier>, String
 
 impl VerifierLookup for AuthQuery {
     async fn verifier(&self, user: &[u8]) -> Result<Option<StoredVerifier>, LookupError> {
-        if let Some(verifier) = self.recall(user) {
-            return Ok(Some(verifier));
+        if let Some(found) = self.recall(user) {
+            return Ok(found);
         }
-        let failed = |reason| LookupError { user: shown(user), reason };
-        let answer = match tokio::time::timeout(self.limit, self.ask(user)).await {
-            Ok(answer) => answer.map_err(failed)?,
+        match tokio::time::timeout(self.limit, self.ask_in_turn(user)).await {
+            Ok(answer) => answer,
             Err(_) => {
                 let server = self.server.load().shown();
                 let limit = self.limit.as_millis();
-                return Err(failed(format!("no answer from {server} within {limit} ms")));
+                let reason = format!("no answer from {server} within {limit} ms");
+                Err(LookupError { user: shown(user), reason })
             }
-        };
-        if let Some(verifier) = &answer {
-            self.remember(user, verifier);
         }
-        Ok(answer)
     }
 
     fn login_failed(&self, user: &[u8]) {
-        self.memory().remove(user);
+        let mut memory = lock(&self.remembered);
+        // That there is no such user is believed whatever fails: floods of such logins must not reach the server.
+        if memory.get(user).is_some_and(|(_, found)| found.is_some()) {
+            memory.remove(user);
+        }
     }
 }

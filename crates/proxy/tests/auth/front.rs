@@ -59,6 +59,15 @@ struct Session {
 impl Front {
     /// A front with a certificate of its own, before `server`.
     pub(crate) async fn start(method: AuthMethod, server: &ServerConfig, certs: &Certs) -> Self {
+        Self::with_lookup(method, server, certs, lookup(server, 60_000)).await
+    }
+
+    pub(crate) async fn with_lookup(
+        method: AuthMethod,
+        server: &ServerConfig,
+        certs: &Certs,
+        lookup: Arc<AuthQuery>,
+    ) -> Self {
         let tls = TlsConfig {
             cert: certs.file("server.crt"),
             key: certs.file("server.key"),
@@ -66,7 +75,7 @@ impl Front {
             ..TlsConfig::default()
         };
         let session = Arc::new(Session {
-            login: ClientLogin::new(method, false, [7; 32], lookup(server, 60_000)),
+            login: ClientLogin::new(method, false, [7; 32], lookup),
             tls: ClientTls::load(&tls).unwrap(),
             target: target(server),
         });

@@ -1,7 +1,11 @@
 //! The verifier lookup: its memory, its connection, a change of the active side.
 
-use pgteal_proxy::auth::{StoredVerifier, VerifierLookup as _};
-use pgteal_proxy::config::AuthMethod;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgteal_proxy::auth::{AuthQuery, Credentials, StoredVerifier, VerifierLookup as _};
+use pgteal_proxy::config::{AuthConfig, AuthMethod, ServerConfig};
+use pgteal_testkit::Cluster;
 use pgteal_wire::startup::ProtocolVersion;
 
 use crate::front::{Front, lookup, target};
@@ -41,6 +45,7 @@ async fn lookups_survive_a_restart_and_follow_the_active_side() {
     assert!(matches!(lookup.verifier(b"scram_user").await, Ok(Some(_))), "an idle connection was lost");
     blue.sql("ALTER ROLE scram_user RENAME TO gone_user").await.unwrap();
     assert!(matches!(lookup.verifier(b"scram_user").await, Ok(None)));
+    // Asked once more: the other side is not what was believed of this one.
     lookup.set_server(target(&server_config(&green, Leg::Unix, &certs)));
     assert!(matches!(lookup.verifier(b"scram_user").await, Ok(Some(_))), "the active side has changed");
     green.stop_immediate().await.unwrap();
@@ -78,4 +83,119 @@ async fn keys_proven_on_blue_open_green() {
             assert_eq!((upstream.version == ProtocolVersion::V3_2, key_len > 4), (long_key, long_key));
         }
     }
+}
+
+/// A role that may do nothing but call a function, which counts how often it is called.
+async fn counting(cluster: &Cluster) -> Arc<AuthQuery> {
+    cluster
+        .sql(&format!(
+            "CREATE ROLE looker LOGIN PASSWORD '{PASSWORD}';
+             CREATE SCHEMA auth; CREATE SEQUENCE auth.calls;
+             CREATE FUNCTION auth.lookup(name name) RETURNS TABLE (rolname name, rolpassword text)
+             LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+             BEGIN
+                 PERFORM nextval('auth.calls');
+                 IF name LIKE 'slow%' THEN PERFORM pg_sleep(0.4); END IF;
+                 RETURN QUERY SELECT a.rolname, a.rolpassword FROM pg_authid a WHERE a.rolname = name AND rolcanlogin;
+             END $$;
+             REVOKE ALL ON FUNCTION auth.lookup FROM PUBLIC;
+             GRANT USAGE ON SCHEMA auth TO looker; GRANT EXECUTE ON FUNCTION auth.lookup TO looker"
+        ))
+        .await
+        .unwrap();
+    let config = AuthConfig {
+        service_user: "looker".into(),
+        query: Some("SELECT rolname, rolpassword FROM auth.lookup($1)".into()),
+        ..AuthConfig::default()
+    };
+    let server = ServerConfig {
+        host: cluster.socket_dir().display().to_string(),
+        port: cluster.port(),
+        ..ServerConfig::default()
+    };
+    let limit = Duration::from_secs(10);
+    Arc::new(AuthQuery::new(&config, Credentials::password(PASSWORD), target(&server), limit))
+}
+
+async fn calls(cluster: &Cluster) -> u32 {
+    let last = cluster.sql("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM auth.calls").await;
+    last.unwrap().trim().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_logins_is_a_few_questions() {
+    let cluster = Cluster::start_new(18).await.unwrap();
+    let lookup = counting(&cluster).await;
+    let flood = async |users: Vec<String>| {
+        let all = users.into_iter().map(|user| {
+            let lookup = Arc::clone(&lookup);
+            tokio::spawn(async move { lookup.verifier(user.as_bytes()).await.unwrap().is_some() })
+        });
+        let mut found = 0;
+        for one in all.collect::<Vec<_>>() {
+            found += u32::from(one.await.unwrap());
+        }
+        found
+    };
+    // Of one user: who comes while a question is under way shares the next.
+    assert_eq!(flood(vec!["looker".into(); 200]).await, 200);
+    let asked = calls(&cluster).await;
+    assert!((1..100).contains(&asked), "{asked}");
+    // Of nobody: once a second.
+    assert_eq!(flood(vec!["stranger".into(); 200]).await, 0);
+    lookup.login_failed(b"stranger");
+    assert_eq!(flood(vec!["stranger".into(); 200]).await, 0);
+    assert!(calls(&cluster).await <= asked + 2, "{asked}");
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let before = calls(&cluster).await;
+    cluster.sql(&format!("CREATE ROLE stranger LOGIN PASSWORD '{PASSWORD}'")).await.unwrap();
+    assert_eq!(flood(vec!["stranger".into()]).await, 1);
+    assert_eq!(calls(&cluster).await, before + 1);
+    // Of many: several at once, on a handful of connections.
+    let begun = std::time::Instant::now();
+    flood((0..8).map(|n| format!("slow{n}")).collect()).await;
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(800) && took < Duration::from_millis(2_400), "{took:?}");
+    let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgteal/auth'";
+    assert_eq!(cluster.sql(count).await.unwrap().trim(), "4");
+    // What was prepared no longer fits: once more on a new connection.
+    cluster
+        .sql(
+            "DROP FUNCTION auth.lookup; CREATE FUNCTION auth.lookup(name text)
+             RETURNS TABLE (rolname text, rolpassword text) LANGUAGE sql SECURITY DEFINER
+             SET search_path = pg_catalog, pg_temp AS
+             'SELECT a.rolname::text, a.rolpassword FROM pg_authid a WHERE a.rolname = name'",
+        )
+        .await
+        .unwrap();
+    assert_eq!(flood(vec!["looker".into(); 8]).await, 8);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_password_is_never_refused_for_being_new() {
+    let certs = Certs::new();
+    let cluster = server(17, &certs).await;
+    let config = server_config(&cluster, Leg::Unix, &certs);
+    let front = Arc::new(Front::with_lookup(AuthMethod::Verifier, &config, &certs, lookup(&config, 0)).await);
+    for n in 0..20 {
+        let password = format!("new{n}");
+        let before = (0..5).map(|_| login(&front, "none of them"));
+        let before = before.collect::<Vec<_>>();
+        cluster.sql(&format!("ALTER ROLE scram_user PASSWORD '{password}'")).await.unwrap();
+        let after = (0..5).map(|_| login(&front, &password));
+        for one in after.collect::<Vec<_>>() {
+            one.await.unwrap().unwrap();
+        }
+        for one in before {
+            assert!(one.await.unwrap().is_err());
+        }
+    }
+}
+
+fn login(
+    front: &Arc<Front>,
+    password: &str,
+) -> tokio::task::JoinHandle<Result<tokio_postgres::Client, tokio_postgres::Error>> {
+    let (front, password) = (Arc::clone(front), password.to_owned());
+    tokio::spawn(async move { front.connect(Leg::Plain, false, "scram_user", &password).await })
 }
