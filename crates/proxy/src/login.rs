@@ -128,7 +128,8 @@ pub(crate) async fn serve(
         Ok(Err(error)) => return tracing::debug!(client_addr, %error, "no greeting"),
         Err(_) => return tracing::debug!(client_addr, "no startup packet within {limit:?}"),
     };
-    if startup.database() == Some(CONSOLE) {
+    // Only by its name: a user of that name who names no database wants a server's, and a walsender has none.
+    if startup.get("database") == Some(CONSOLE) && !startup.is_replication() {
         return admit_to_console(shared, stream, startup, peer_is_us).await;
     }
     if shared.registry.len() >= shared.config.limits.max_clients {

@@ -142,6 +142,21 @@ impl StartupMessage {
         self.get("database").filter(|v| !v.is_empty()).or_else(|| self.user())
     }
 
+    /// Whether a walsender is asked for: `replication` is `database`, or what the server's `parse_bool`
+    /// (`src/backend/utils/adt/bool.c`) takes for true.
+    #[must_use]
+    pub fn is_replication(&self) -> bool {
+        let Some(value) = self.get("replication") else { return false };
+        let begins = |word: &[u8]| {
+            !value.is_empty() && word.get(..value.len()).is_some_and(|part| part.eq_ignore_ascii_case(value))
+        };
+        value == b"database"
+            || begins(b"true")
+            || begins(b"yes")
+            || value == b"1"
+            || value.eq_ignore_ascii_case(b"on")
+    }
+
     /// The packet with its length field. A zero byte inside a name or value cannot be sent and ends it there.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

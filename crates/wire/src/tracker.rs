@@ -406,6 +406,12 @@ impl Tracker {
         self.copy != Copy::No
     }
 
+    /// Whether both sides send COPY data: a replication stream.
+    #[must_use]
+    pub fn streaming(&self) -> bool {
+        self.copy == Copy::Both
+    }
+
     /// No client message yet.
     #[must_use]
     pub fn fresh(&self) -> bool {

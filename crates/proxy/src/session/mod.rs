@@ -71,8 +71,7 @@ impl Origin {
 
     /// Whether the client asked for a replication connection.
     pub(crate) fn is_replication(&self) -> bool {
-        let asked = self.startup.get_str("replication").unwrap_or_default().to_ascii_lowercase();
-        matches!(asked.as_str(), "true" | "on" | "yes" | "1" | "database")
+        self.startup.is_replication()
     }
 }
 

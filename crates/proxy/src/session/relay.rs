@@ -238,7 +238,7 @@ impl Session {
 
     /// Decides about the next client message.
     fn admit(&mut self, tag: u8) -> Admission {
-        if self.replication || tag == front::TERMINATE {
+        if tag == front::TERMINATE || self.streams(tag) {
             return Admission::Go;
         }
         loop {
@@ -268,6 +268,23 @@ impl Session {
             self.before = Some(Before { place: self.shared.gate.wait_here(), opened });
             self.entry.held.store(true, Relaxed);
         }
+    }
+
+    /// Whether the message belongs to a replication stream, which no gate holds: it carries no transaction of the client's.
+    fn streams(&self, tag: u8) -> bool {
+        self.replication
+            && self.tracker.streaming()
+            && matches!(tag, front::COPY_DATA | front::COPY_DONE | front::COPY_FAIL)
+    }
+
+    /// A replication connection is inside the gate while it speaks, and outside while it streams.
+    fn stream_or_not(&mut self) {
+        let streams = self.tracker.streaming();
+        if streams {
+            self.leave_gate();
+        }
+        let what = if streams { "a replication stream" } else { "a replication connection" };
+        self.entry.details().pins = vec![what.into()];
     }
 
     /// Whether its upstream is being opened on the side where it is to go on.
@@ -327,6 +344,9 @@ impl Session {
             self.down.clear(frame::HEADER_LEN);
             self.down_walk.begin(header.tag, header.body_len(), keep);
             self.pass_down();
+            if self.replication && matches!(header.tag, back::COPY_BOTH | back::READY_FOR_QUERY) {
+                self.stream_or_not();
+            }
             if let Reply::UnitEnded(_) = reply {
                 self.unit_ended();
             }

@@ -19,12 +19,17 @@ pub struct Raw {
 
 impl Raw {
     pub async fn connect(world: &World, version: ProtocolVersion) -> (Self, Vec<(u8, Vec<u8>)>) {
-        let mut stream = TcpStream::connect(("127.0.0.1", world.port())).await.unwrap();
         let startup = StartupMessage::new(version, [("user", "postgres"), ("database", "postgres")]);
-        stream.write_all(&startup.encode()).await.unwrap();
-        let mut raw = Self { stream, inbox: BytesMut::new() };
+        let mut raw = Self::open(world.port(), &startup).await;
         let greeting = raw.until(b'Z').await;
         (raw, greeting)
+    }
+
+    /// Sends a startup packet and reads nothing.
+    pub async fn open(port: u16, startup: &StartupMessage) -> Self {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream.write_all(&startup.encode()).await.unwrap();
+        Self { stream, inbox: BytesMut::new() }
     }
 
     pub async fn send(&mut self, build: impl FnOnce(&mut BytesMut)) {
