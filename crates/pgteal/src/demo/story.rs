@@ -210,7 +210,7 @@ impl Stage {
         let laps = timeline::laps(&journey.events, Some(("hold-clients", "release")));
         context.ui.line(format!("\n{}", timeline::draw(&laps, &journey.titles)));
         context.ui.line(format!(
-            "  longest wait of any client: {}\n",
+            "  longest wait of any client: {}, its statement with all clients going on at once included\n",
             units::duration(Duration::from_micros(window.longest_stall_us))
         ));
         Ok(Cutover::read(&journey.events, window.longest_stall_us))

@@ -9,7 +9,7 @@ use super::table::table;
 fn word(kind: StepKind) -> &'static str {
     match kind {
         StepKind::Effect => "can be undone",
-        StepKind::Transient => "leaves nothing behind",
+        StepKind::Transient => "nothing to undo",
         StepKind::Gate => "waits",
         StepKind::PointOfNoReturn => "point of no return",
         StepKind::ForwardOnly => "forward only",
@@ -30,7 +30,7 @@ pub fn draw(plan: &Plan, titles: &Titles) -> String {
             bound.into(),
         ]
     });
-    table(&["", "step", "what", "undo", "under"], &[0], rows)
+    table(&["", "step", "what", "undo", "bound by"], &[0], rows)
 }
 
 /// The steps as JSON.

@@ -21,7 +21,7 @@ impl Step<World> for CarryLast {
     }
 
     fn title(&self) -> &'static str {
-        "carry the last"
+        "carry the last sequence values"
     }
 
     fn kind(&self) -> StepKind {

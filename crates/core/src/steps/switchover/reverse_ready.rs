@@ -25,7 +25,7 @@ impl Step<World> for ReverseReady {
     }
 
     fn title(&self) -> &'static str {
-        "ready the way back"
+        "make the way back ready"
     }
 
     // The position is of no use to anybody but a later cutover, which moves it again.
