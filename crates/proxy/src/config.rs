@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::proxy_protocol::Network;
 use crate::route::Side;
 
 /// The whole configuration. Unknown keys are refused.
@@ -16,6 +17,9 @@ pub struct Config {
     /// TCP addresses to listen on. Port 0 takes a free port.
     #[serde(default)]
     pub listen: Vec<SocketAddr>,
+    /// Further TCP addresses, for a load balancer that says in the PROXY protocol whose connections it passes on.
+    #[serde(default)]
+    pub proxy_protocol: ProxyProtocolConfig,
     /// Directory of the Unix socket, named `.s.PGSQL.<unix_port>` as libpq expects.
     #[serde(default)]
     pub unix_dir: Option<PathBuf>,
@@ -50,6 +54,17 @@ pub struct Config {
 
 /// The most threads that sessions may live on.
 const MAX_THREADS: usize = 256;
+
+/// Listeners on which every connection begins with a PROXY header of version 2.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProxyProtocolConfig {
+    /// TCP addresses to listen on. Port 0 takes a free port.
+    pub listen: Vec<SocketAddr>,
+    /// Networks of the load balancers, such as `10.0.0.0/8`. Connections from elsewhere are closed: whoever may send a header
+    /// can claim any address.
+    pub from: Vec<Network>,
+}
 
 /// One server the proxy can open upstreams to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -316,7 +331,10 @@ impl Config {
     /// Names the first key whose value makes no sense.
     pub fn check(&self) -> Result<(), ConfigError> {
         let bad = |key, reason: &str| Err(ConfigError::Value { key, reason: reason.into() });
-        if self.listen.is_empty() && self.unix_dir.is_none() {
+        if !self.proxy_protocol.listen.is_empty() && self.proxy_protocol.from.is_empty() {
+            return bad("proxy_protocol.from", "is not given: nobody could connect there");
+        }
+        if self.tcp().next().is_none() && self.unix_dir.is_none() {
             return bad("listen", "neither `listen` nor `unix_dir` is given: nobody could connect");
         }
         if self.initial_route == Side::Green && self.green.is_none() {
@@ -356,6 +374,12 @@ impl Config {
     pub fn threads(&self) -> usize {
         let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         self.threads.unwrap_or_else(|| processors() / 2).clamp(1, MAX_THREADS)
+    }
+
+    /// Every TCP address to listen on, and whether it is for load balancers.
+    pub fn tcp(&self) -> impl Iterator<Item = (SocketAddr, bool)> {
+        let plain = self.listen.iter().map(|address| (*address, false));
+        plain.chain(self.proxy_protocol.listen.iter().map(|address| (*address, true)))
     }
 
     /// The server of a side, if it is configured.
@@ -423,6 +447,8 @@ mod tests {
             (SMALL.replace("[blue]", "initial_route = \"green\"\n[blue]"), "no [green]"),
             (SMALL.replace("[blue]", "threads = 0\n[blue]"), "between 1 and 256"),
             (format!("{SMALL}colour = 1\n"), "unknown field `colour`"),
+            (format!("{SMALL}[proxy_protocol]\nlisten = [\"127.0.0.1:0\"]\n"), "proxy_protocol.from"),
+            (format!("{SMALL}[proxy_protocol]\nfrom = [\"10.0.0.0/99\"]\n"), "is no network"),
             (format!("{SMALL}sslcert = \"c\"\n"), "needs its sslkey"),
             (format!("{SMALL}sslnegotiation = \"direct\"\n"), "needs sslmode require"),
             (format!("{SMALL}[auth]\nmethod = \"cert\"\n"), "no client_ca"),

@@ -13,6 +13,7 @@ pub mod gate;
 mod login;
 mod mailbox;
 mod proxy;
+pub mod proxy_protocol;
 mod recorder;
 mod registry;
 pub mod route;

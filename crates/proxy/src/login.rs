@@ -2,8 +2,10 @@
 //! upstream, and the messages that tell the client it is ready.
 //! Refuses to know what the session does afterwards.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use pgteal_wire::cancel::CancelKey;
@@ -21,6 +23,7 @@ use crate::cancel;
 use crate::config::Config;
 use crate::console;
 use crate::mailbox::Mailbox;
+use crate::proxy_protocol;
 use crate::registry::{Details, Entry};
 use crate::session::{OpenError, Origin, Pass, Session, open_first};
 use crate::shards::Place;
@@ -32,6 +35,8 @@ use crate::upstream::Upstream;
 
 /// The database name by which a client asks for the console.
 const CONSOLE: &[u8] = b"pgteal";
+/// How long a load balancer may take to say whose connection it passes on; it says so at once.
+const PROXY_HEADER: Duration = Duration::from_secs(3);
 
 /// Why clients could not be let in at all.
 #[derive(Debug, thiserror::Error)]
@@ -107,17 +112,45 @@ fn write_private(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
     file.write_all(bytes)
 }
 
-/// Serves one accepted connection to its end. `peer_is_us`: a Unix peer of our own operating-system user, or root.
-/// When there is a session it goes on as a task of its own, with the connection's place, and takes no memory for the way
+/// Who comes, as the listener knows it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Peer {
+    /// Our own operating-system user, or root, over the Unix socket.
+    Us,
+    /// Somebody else over the Unix socket.
+    Local,
+    /// Over TCP.
+    Tcp(SocketAddr),
+    /// Over TCP where load balancers say whose connections they pass on.
+    Balancer(SocketAddr),
+}
+
+/// Whose connection a load balancer passes on. `None`: closed without a word, for nobody knows what the other side speaks.
+async fn behind(shared: &Shared, stream: &mut Stream, peer: SocketAddr) -> Option<SocketAddr> {
+    if !shared.config.proxy_protocol.from.iter().any(|network| network.contains(peer.ip())) {
+        tracing::info!(%peer, "a PROXY header is taken from other networks only");
+        return None;
+    }
+    match tokio::time::timeout(PROXY_HEADER, proxy_protocol::read(stream)).await {
+        Ok(Ok(source)) => return Some(source.unwrap_or(peer)),
+        Ok(Err(error)) => tracing::info!(%peer, %error, "not served"),
+        Err(_) => tracing::info!(%peer, "no PROXY header within {PROXY_HEADER:?}"),
+    }
+    None
+}
+
+/// Serves one accepted connection to its end. When there is a session it goes on as a task of its own, with the connection's place, and takes no memory for the way
 /// it came.
-pub(crate) async fn serve(
-    shared: Arc<Shared>,
-    stream: Stream,
-    client_addr: String,
-    peer_is_us: bool,
-    place: Place,
-) {
+pub(crate) async fn serve(shared: Arc<Shared>, mut stream: Stream, peer: Peer, place: Place) {
     Stats::count(&shared.stats.accepted);
+    let client_addr = match peer {
+        Peer::Us | Peer::Local => "local".to_owned(),
+        Peer::Tcp(address) => address.to_string(),
+        Peer::Balancer(address) => match behind(&shared, &mut stream, address).await {
+            Some(client) => client.to_string(),
+            None => return,
+        },
+    };
     let limit = shared.config.limits.client_login();
     let login = &shared.login;
     let greeting =
@@ -130,7 +163,7 @@ pub(crate) async fn serve(
     };
     // Only by its name: a user of that name who names no database wants a server's, and a walsender has none.
     if startup.get("database") == Some(CONSOLE) && !startup.is_replication() {
-        return admit_to_console(shared, stream, startup, peer_is_us).await;
+        return admit_to_console(shared, stream, startup, matches!(peer, Peer::Us)).await;
     }
     if shared.registry.len() >= shared.config.limits.max_clients {
         let limit = shared.config.limits.max_clients;

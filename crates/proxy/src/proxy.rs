@@ -18,7 +18,7 @@ use crate::auth::{Target, TargetError};
 use crate::config::{Config, ConfigError};
 use crate::farewell::Farewell;
 use crate::gate::{Event, Gate};
-use crate::login::{Login, LoginSetupError};
+use crate::login::{Login, LoginSetupError, Peer};
 use crate::recorder::Recorder;
 use crate::registry::{Command, Entry, Registry};
 use crate::route::Side;
@@ -85,7 +85,7 @@ impl Proxy {
     /// [`StartError`]; nothing listens then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let shared = Self::assemble(config)?;
-        let (threads, listeners) = (shared.config.threads(), shared.config.listen.len() + 1);
+        let (threads, listeners) = (shared.config.threads(), shared.config.tcp().count() + 1);
         let room = listeners * most_connections(&shared);
         let (shards, entrance) = Shards::start(threads, room, &shared).map_err(StartError::Threads)?;
         let mut proxy = Self {
@@ -108,12 +108,12 @@ impl Proxy {
     /// [`StartError`].
     pub fn check(config: Config) -> Result<(), StartError> {
         let shared = Self::assemble(config)?;
-        for address in &shared.config.listen {
+        for (address, _) in shared.config.tcp() {
             let failed = |source| StartError::Listen { address: address.to_string(), source };
-            let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None).map_err(failed)?;
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).map_err(failed)?;
             // As the listener will have it: an address that a process has just left is free.
             socket.set_reuse_address(true).map_err(failed)?;
-            socket.bind(&(*address).into()).map_err(failed)?;
+            socket.bind(&address.into()).map_err(failed)?;
         }
         socket_path(&shared.config).map_or(Ok(()), |path| free(&path))
     }
@@ -147,11 +147,11 @@ impl Proxy {
     }
 
     async fn listen(&mut self) -> Result<(), StartError> {
-        for address in self.shared.config.listen.clone() {
+        for (address, behind) in self.shared.config.tcp().collect::<Vec<_>>() {
             let failed = |source| StartError::Listen { address: address.to_string(), source };
             let listener = TcpListener::bind(address).await.map_err(failed)?;
             self.addresses.push(listener.local_addr().map_err(failed)?);
-            self.tasks.spawn(accept_tcp(self.door(), listener, self.stop.subscribe()));
+            self.tasks.spawn(accept_tcp(self.door(), listener, behind, self.stop.subscribe()));
         }
         if let Some(path) = socket_path(&self.shared.config) {
             let failed = |source| StartError::Listen { address: path.display().to_string(), source };
@@ -188,7 +188,7 @@ impl Proxy {
         });
     }
 
-    /// The TCP addresses listened on, with the ports that were taken.
+    /// The TCP addresses listened on, with the ports that were taken; those for load balancers last.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
@@ -301,14 +301,15 @@ impl Door {
     }
 }
 
-/// Accepts connections until told to stop.
-async fn accept_tcp(door: Door, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+/// Accepts connections until told to stop. `behind` a load balancer each says whose it is.
+async fn accept_tcp(door: Door, listener: TcpListener, behind: bool, mut stop: watch::Receiver<bool>) {
     let next = async || {
         let place = door.place().await?;
         let (stream, peer) = listener.accept().await?;
         keep_alive(&stream);
         let connection = Accepted::Tcp(stream.into_std()?);
-        door.entrance.admit(connection, peer.to_string(), false, place);
+        let peer = if behind { Peer::Balancer(peer) } else { Peer::Tcp(peer) };
+        door.entrance.admit(connection, peer, place);
         Ok(())
     };
     loop {
@@ -325,8 +326,8 @@ async fn accept_unix(door: Door, listener: UnixListener, us: u32, mut stop: watc
         let place = door.place().await?;
         let (stream, _) = listener.accept().await?;
         let uid = stream.peer_cred().map(|cred| cred.uid()).ok();
-        let is_us = uid == Some(us) || uid == Some(0);
-        door.entrance.admit(Accepted::Unix(stream.into_std()?), "local".into(), is_us, place);
+        let peer = if uid == Some(us) || uid == Some(0) { Peer::Us } else { Peer::Local };
+        door.entrance.admit(Accepted::Unix(stream.into_std()?), peer, place);
         Ok(())
     };
     loop {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
-use crate::login;
+use crate::login::{self, Peer};
 use crate::shared::Shared;
 use crate::stream::Stream;
 
@@ -49,8 +49,7 @@ impl Drop for Place {
 #[derive(Debug)]
 struct Arrival {
     connection: Accepted,
-    client_addr: String,
-    peer_is_us: bool,
+    peer: Peer,
     place: Place,
 }
 
@@ -66,18 +65,12 @@ pub(crate) struct Entrance(Vec<Shard>);
 
 impl Entrance {
     /// Hands a connection to the shard that has the fewest.
-    pub(crate) fn admit(
-        &self,
-        connection: Accepted,
-        client_addr: String,
-        peer_is_us: bool,
-        of_listener: OwnedSemaphorePermit,
-    ) {
+    pub(crate) fn admit(&self, connection: Accepted, peer: Peer, of_listener: OwnedSemaphorePermit) {
         let Some(shard) = self.0.iter().min_by_key(|shard| shard.living.load(Relaxed)) else { return };
         shard.living.fetch_add(1, Relaxed);
         let place = Place { _of_listener: of_listener, living: Arc::clone(&shard.living) };
         // Refused only while everything ends.
-        let _ = shard.arrivals.try_send(Arrival { connection, client_addr, peer_is_us, place });
+        let _ = shard.arrivals.try_send(Arrival { connection, peer, place });
     }
 }
 
@@ -137,11 +130,11 @@ fn live(
                 biased;
                 _ = alive.changed() => break,
                 Some(arrival) = arriving.recv() => {
-                    let Arrival { connection, client_addr, peer_is_us, place } = arrival;
+                    let Arrival { connection, peer, place } = arrival;
                     match connection.on_this_runtime() {
                         Ok(stream) => {
                             let shared = Arc::clone(&shared);
-                            tokio::spawn(login::serve(shared, stream, client_addr, peer_is_us, place));
+                            tokio::spawn(login::serve(shared, stream, peer, place));
                         }
                         Err(error) => tracing::warn!(%error, "a connection cannot be served"),
                     }

@@ -10,6 +10,8 @@ pub(super) fn show_config(shared: &Shared) -> Answer {
     let mut put = |key: &str, value: String| table.row(vec![key.into(), value]);
     let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
     put("listen", listen.join(", "));
+    let behind: Vec<String> = config.proxy_protocol.listen.iter().map(ToString::to_string).collect();
+    put("proxy_protocol.listen", behind.join(", "));
     put("unix_dir", config.unix_dir.as_ref().map(|dir| dir.display().to_string()).unwrap_or_default());
     put("unix_port", config.unix_port.to_string());
     put("state_file", config.state_file.display().to_string());
