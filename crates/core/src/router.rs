@@ -33,6 +33,36 @@ pub struct RouterState {
     pub left_behind: u64,
 }
 
+/// Client sessions by what a repoint would mean to them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Census {
+    /// They go with all that they hold.
+    pub movable: u64,
+    /// They are inside a transaction, which is waited for.
+    pub draining: u64,
+    /// Of these, the oldest transaction's age.
+    pub longest: Duration,
+    /// They hold what cannot be carried.
+    pub pinned: Vec<Pinned>,
+}
+
+/// A client session that cannot be moved.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pinned {
+    /// What it holds, in words.
+    pub reason: String,
+    /// What the client calls itself.
+    pub application_name: String,
+    /// The user that logged in.
+    pub user: String,
+    /// Its database.
+    pub database: String,
+    /// Where the client is.
+    pub client_addr: String,
+    /// For how long that is known.
+    pub since: Duration,
+}
+
 /// Outcome of preparing sessions for a repoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prepared {
@@ -104,6 +134,8 @@ pub trait Router: Debug + Send + Sync {
     fn address(&self) -> Option<(String, u16)>;
     /// Looks at the router.
     async fn state(&self) -> Result<RouterState, RouterError>;
+    /// Looks at what every client session holds; opens nothing, and disturbs nobody for longer than a question takes.
+    async fn census(&self, bound: Duration) -> Result<Census, RouterError>;
     /// Opens, for each idle client session, its upstream on `to`, with settings and prepared statements.
     async fn prepare(&self, to: Side, epoch: u64, bound: Duration) -> Result<Prepared, RouterError>;
     /// Closes what `prepare` opened.

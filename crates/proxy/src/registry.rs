@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Learn { other: Side, reply: mpsc::Sender<Arc<Vocabulary>> },
     /// Open the upstream on that side, or bring the one that is there up to date. The answer carries the session's id.
     Warm { side: Side, reply: Option<mpsc::Sender<(u64, WarmAnswer)>> },
+    /// Look at what you hold, when nothing runs and nobody looked since something did.
+    Look { reply: mpsc::Sender<()> },
     /// Close the upstream that was opened ahead.
     Cool,
     /// The route has changed: go there.
@@ -69,6 +71,10 @@ pub(crate) struct Details {
     pub(crate) warm: WarmState,
     /// What cannot be carried, in words.
     pub(crate) pins: Vec<String>,
+    /// Microseconds since the proxy's start at which that was first seen.
+    pub(crate) pinned_since: u64,
+    /// What the client called itself after its startup packet, as its server reports it.
+    pub(crate) renamed: Option<String>,
     /// It holds session advisory locks, or has taken some on the other side: to be taken again in the hold.
     pub(crate) locks: bool,
     /// Where a cancel request goes.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pgteal_core::deployment::Side;
-use pgteal_core::router::{Drained, Prepared, Router, RouterError, RouterState};
+use pgteal_core::router::{Census, Drained, Pinned, Prepared, Router, RouterError, RouterState};
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
@@ -88,6 +88,15 @@ impl ProxyRouter {
 
     /// Sends one command and returns its only row. `bound` is added to the console's own answer time.
     async fn command(&self, command: &str, bound: Duration) -> Result<Row, RouterError> {
+        let row = self.rows(command, bound).await?.into_iter().next();
+        row.ok_or_else(|| RouterError::Unknown {
+            router: self.name.clone(),
+            command: command.to_owned(),
+            reason: "the console answered without a row".to_owned(),
+        })
+    }
+
+    async fn rows(&self, command: &str, bound: Duration) -> Result<Vec<Row>, RouterError> {
         let client = self.client(command).await?;
         let unknown = |reason: String| RouterError::Unknown {
             router: self.name.clone(),
@@ -101,7 +110,7 @@ impl ProxyRouter {
                 Err(unknown(format!("no answer within {:?}", bound + ANSWER_BOUND)))
             }
             Ok(Err(error)) => Err(self.refusal(command, &error)),
-            Ok(Ok(messages)) => Row::only(messages).map_err(unknown),
+            Ok(Ok(messages)) => Ok(Row::all(messages)),
         }
     }
 
@@ -144,6 +153,15 @@ impl Router for ProxyRouter {
         })
     }
 
+    async fn census(&self, bound: Duration) -> Result<Census, RouterError> {
+        self.command(&format!("LOOK LIMIT {}", bound.as_millis()), bound).await?;
+        let mut census = Census::default();
+        for row in self.rows("SHOW SESSIONS", Duration::ZERO).await? {
+            row.counted(&mut census);
+        }
+        Ok(census)
+    }
+
     async fn prepare(&self, to: Side, epoch: u64, bound: Duration) -> Result<Prepared, RouterError> {
         let command = format!("WARM {to} EPOCH {epoch} LIMIT {}", bound.as_millis());
         Ok(self.command(&command, bound).await?.prepared())
@@ -184,14 +202,12 @@ impl Router for ProxyRouter {
 struct Row(SimpleQueryRow);
 
 impl Row {
-    fn only(messages: Vec<SimpleQueryMessage>) -> Result<Self, String> {
-        messages
-            .into_iter()
-            .find_map(|message| match message {
-                SimpleQueryMessage::Row(row) => Some(Self(row)),
-                _ => None,
-            })
-            .ok_or_else(|| "the console answered without a row".to_owned())
+    fn all(messages: Vec<SimpleQueryMessage>) -> Vec<Self> {
+        let row = |message| match message {
+            SimpleQueryMessage::Row(row) => Some(Self(row)),
+            _ => None,
+        };
+        messages.into_iter().filter_map(row).collect()
     }
 
     fn text(&self, column: &str) -> Option<&str> {
@@ -200,6 +216,26 @@ impl Row {
 
     fn number(&self, column: &str) -> u64 {
         self.text(column).and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
+    /// One of `SHOW SESSIONS`.
+    fn counted(&self, census: &mut Census) {
+        let text = |column| self.text(column).unwrap_or_default().to_owned();
+        match self.text("class") {
+            Some("pinned") => census.pinned.push(Pinned {
+                reason: text("reason"),
+                application_name: text("application_name"),
+                user: text("user"),
+                database: text("database"),
+                client_addr: text("client_addr"),
+                since: Duration::from_millis(self.number("since_ms")),
+            }),
+            Some("draining") => {
+                census.draining += 1;
+                census.longest = census.longest.max(Duration::from_millis(self.number("transaction_ms")));
+            }
+            _ => census.movable += 1,
+        }
     }
 
     fn prepared(&self) -> Prepared {

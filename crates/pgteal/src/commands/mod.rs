@@ -11,6 +11,7 @@ pub mod init;
 mod long;
 mod lost;
 pub mod plan;
+mod preview;
 pub mod proxy;
 pub mod resume;
 pub mod runs;

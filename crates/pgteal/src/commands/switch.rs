@@ -5,7 +5,7 @@ use pgteal_core::postgres::{self, Purpose, Server};
 use pgteal_core::router::RouterState;
 use pgteal_core::switchover;
 
-use super::{Context, ended};
+use super::{Context, ended, preview};
 use crate::config::{Loaded, OnDrain};
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -16,7 +16,7 @@ use crate::units::parse_millis;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  pgteal switch\n  pgteal switch --deadline 2s --drain-budget 300ms --wait 10m\n  \
-    pgteal switch --dry-run\n\n\
+    pgteal switch --dry-run\n  pgteal switch --preview\n\n\
     When the deadline passes before the point of no return, everything is put back and clients go on where they were.\n\
     Killed or stopped before the hold, it goes on when it is given again; a deadline is frozen when a run begins."
 )]
@@ -45,6 +45,10 @@ pub struct Limits {
     /// Look whether it could be done and show the runbook; move nobody.
     #[arg(long)]
     pub dry_run: bool,
+    /// Say what it would mean to every client session now: who goes along, who is waited for, who would be ended and why.
+    /// Opens nothing on the other side.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub preview: bool,
 }
 
 impl Limits {
@@ -88,6 +92,9 @@ pub(super) async fn command(
 ) -> Result<Exit, Failure> {
     let mut loaded = context.config()?;
     limits.lay_over(&mut loaded)?;
+    if limits.preview {
+        return preview::preview(context, &loaded).await;
+    }
     if limits.dry_run {
         return dry_run(context, loaded, direction).await;
     }

@@ -13,6 +13,7 @@ pub(crate) enum Command {
     ShowState,
     ShowSessions,
     ShowStats,
+    Look { limit: Duration },
     Warm { side: Side, epoch: u64, limit: Duration },
     Cool { epoch: u64 },
     Hold { epoch: u64, limit: Duration, run: String },
@@ -25,13 +26,14 @@ pub(crate) enum Command {
 }
 
 /// Every command with its form, for `SHOW HELP` and for errors.
-pub(crate) const FORMS: [(&str, &str); 15] = [
+pub(crate) const FORMS: [(&str, &str); 16] = [
     ("SHOW VERSION", "the program's version"),
     ("SHOW HELP", "this list"),
     ("SHOW CONFIG", "the configuration, without secrets"),
     ("SHOW STATE", "the gate, the route and who drives"),
     ("SHOW SESSIONS", "every client session"),
     ("SHOW STATS", "counters since the start or RESET STATS"),
+    ("LOOK [LIMIT <ms>]", "look at what every idle session holds, for SHOW SESSIONS; open nothing"),
     ("WARM <blue|green> EPOCH <n> [LIMIT <ms>]", "open every idle session's upstream on that side ahead"),
     ("COOL EPOCH <n>", "close the upstreams that were opened ahead"),
     ("HOLD EPOCH <n> LIMIT <ms> [RUN '<id>']", "let no transaction begin, for so long at most"),
@@ -46,7 +48,7 @@ pub(crate) const FORMS: [(&str, &str); 15] = [
     ("RELOAD", "read certificates and keys again, as at SIGHUP"),
 ];
 
-/// How long `WARM` waits unless told otherwise.
+/// How long `LOOK` and `WARM` wait unless told otherwise.
 const WARM_LIMIT: Duration = Duration::from_secs(30);
 
 /// What is wrong with a command's text.
@@ -169,6 +171,10 @@ pub(crate) fn parse(text: &str) -> Result<Option<Command>, Complaint> {
     let mut reader = Reader { tokens: tokens.into_iter(), form };
     reader.word();
     let command = match verb.as_str() {
+        "LOOK" => {
+            let limit = if reader.done() { WARM_LIMIT } else { millis(reader.number("LIMIT")?) };
+            Command::Look { limit }
+        }
         "WARM" => {
             let (side, epoch) = (reader.side()?, reader.number("EPOCH")?);
             let limit = if reader.done() { WARM_LIMIT } else { millis(reader.number("LIMIT")?) };
@@ -247,6 +253,8 @@ mod tests {
             ("SETTLE EPOCH 1 LIMIT 5", Ok(Some(Command::Settle { epoch: 1, limit: ms(5) }))),
             ("REPOINT GREEN EPOCH 9", Ok(Some(Command::Repoint { side: Side::Green, epoch: 9 }))),
             ("RELEASE EPOCH 9 ;", Ok(Some(Command::Release { epoch: 9 }))),
+            ("look", Ok(Some(Command::Look { limit: ms(30_000) }))),
+            ("LOOK LIMIT 5", Ok(Some(Command::Look { limit: ms(5) }))),
             ("RELEASE", Err("expected: RELEASE EPOCH <n>")),
             ("RELEASE EPOCH x", Err("expected: RELEASE EPOCH <n>")),
             ("RELEASE EPOCH 1 NOW", Err("expected: RELEASE EPOCH <n>")),

@@ -6,6 +6,7 @@ mod command;
 mod cool;
 mod drain;
 mod hold;
+mod look;
 mod pace;
 mod release;
 mod reload;
@@ -158,6 +159,7 @@ async fn execute(shared: &Arc<Shared>, command: Command) -> Result<Answer, Refus
             shared.stats.reset(shared.registry.queries());
             Ok(Answer::one([("reset", "ok".into())]))
         }
+        Command::Look { limit } => look::look(shared, limit).await,
         Command::Warm { side, epoch, limit } => warm::warm(shared, side, epoch, limit).await,
         Command::Cool { epoch } => cool::cool(shared, epoch),
         Command::Hold { epoch, limit, run } => hold::hold(shared, epoch, limit, run),

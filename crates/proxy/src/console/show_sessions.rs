@@ -1,6 +1,7 @@
 //! Owns `SHOW SESSIONS`. Changes nothing.
 //!
-//! `class` and `reason` are of the last look at the session. Sessions are looked at by `WARM`, and from then on when they
+//! `class` is `pinned` for what the last look at the session found, else `draining` inside a transaction, else `movable`; `reason` says
+//! why, and `since_ms` for how long. Sessions are looked at by `LOOK` and `WARM`, and from a `WARM` on when they
 //! said something that may have changed what they hold, at the latest in the hold. What no catalogue shows is not in
 //! `reason`: custom settings whose name no text of the client and no function, policy or view of the database spells out, and
 //! what a server process keeps to itself (`currval`, variables and connections of extensions and procedural languages).
@@ -23,16 +24,17 @@ pub(super) fn show_sessions(shared: &Shared) -> Answer {
         "class",
         "reason",
         "transaction_ms",
+        "since_ms",
         "warm",
     ]);
-    let (now, closed) = (shared.registry.now(), shared.gate.is_closed());
+    let now = shared.registry.now();
     for entry in shared.registry.all() {
-        table.row(row(&entry, now, closed));
+        table.row(row(&entry, now));
     }
     table
 }
 
-fn row(entry: &Entry, now: u64, closed: bool) -> Vec<String> {
+fn row(entry: &Entry, now: u64) -> Vec<String> {
     let inside = entry.inside_for(now);
     let state = match (entry.held.load(Relaxed), inside) {
         (_, Some(_)) => "busy",
@@ -41,11 +43,12 @@ fn row(entry: &Entry, now: u64, closed: bool) -> Vec<String> {
     };
     let details = entry.details();
     let pinned = !details.pins.is_empty();
-    let class = match (pinned, inside) {
-        (true, _) => "pinned",
-        (false, Some(_)) if closed => "draining",
-        _ => "movable",
+    let (class, since) = match (pinned, inside) {
+        (true, _) => ("pinned", now.saturating_sub(details.pinned_since.max(1))),
+        (false, Some(inside)) => ("draining", inside),
+        (false, None) => ("movable", 0),
     };
+    let reason = if class == "draining" { "an open transaction".into() } else { details.pins.join("; ") };
     let warm = match &details.warm {
         WarmState::Failed(why) => format!("failed: {why}"),
         WarmState::Ready if !entry.stale.load(Relaxed) => "ready".into(),
@@ -56,13 +59,14 @@ fn row(entry: &Entry, now: u64, closed: bool) -> Vec<String> {
         entry.id.to_string(),
         entry.user.clone(),
         entry.database.clone(),
-        entry.application_name.clone(),
+        details.renamed.clone().unwrap_or_else(|| entry.application_name.clone()),
         entry.client_addr.clone(),
         state.into(),
         details.side.map(|side| side.to_string()).unwrap_or_default(),
         class.into(),
-        details.pins.join("; "),
+        reason,
         inside.map(|us| (us / 1000).to_string()).unwrap_or_else(|| "0".into()),
+        (since / 1000).to_string(),
         warm,
     ]
 }

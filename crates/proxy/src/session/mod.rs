@@ -163,6 +163,8 @@ pub(crate) struct Session {
     /// What the client was last told of the server's settings, while there is no upstream.
     told: Params,
     warm_replies: Vec<mpsc::Sender<(u64, WarmAnswer)>>,
+    /// Those who want to know what it holds.
+    look_replies: Vec<mpsc::Sender<()>>,
     looked_at: Option<Instant>,
     /// Its own timeouts are too short to look at it.
     hurried: bool,
@@ -232,6 +234,7 @@ impl Session {
             urgent: false,
             told: Params::default(),
             warm_replies: Vec::new(),
+            look_replies: Vec::new(),
             looked_at: None,
             hurried: false,
             rehearsed_at: None,

@@ -340,6 +340,10 @@ impl Session {
                 && let Some(upstream) = &mut self.upstream
             {
                 upstream.params.take(body);
+                if let Some(name) = body.strip_prefix(b"application_name\0") {
+                    let name = String::from_utf8_lossy(name.strip_suffix(b"\0").unwrap_or(name));
+                    self.entry.details().renamed = Some(name.into_owned());
+                }
             }
             self.down.clear(frame::HEADER_LEN);
             self.down_walk.begin(header.tag, header.body_len(), keep);

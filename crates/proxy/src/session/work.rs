@@ -28,6 +28,9 @@ const MAX_REPLIES: usize = 8;
 impl Session {
     /// Whether [`Session::work`] has something to do now. Cheap: asked after every batch.
     pub(super) fn has_work(&self) -> bool {
+        if !self.look_replies.is_empty() && self.at_rest() && !self.replication {
+            return self.upstream.is_some();
+        }
         let Some(target) = self.target else { return false };
         let here = self.upstream.as_ref().map(|upstream| upstream.course.side);
         if self.replication || here.is_none() || here == Some(target) || !self.at_rest() {
@@ -55,6 +58,12 @@ impl Session {
     pub(super) async fn work(&mut self) -> Result<(), End> {
         if !self.holdings.is_current() {
             self.look().await?;
+        }
+        if !self.look_replies.is_empty() {
+            self.publish();
+            for reply in self.look_replies.drain(..) {
+                let _ = reply.try_send(());
+            }
         }
         if !self.doubtful.is_empty() {
             self.ask_again().await?;
@@ -220,6 +229,11 @@ impl Session {
         details.warm = warm;
         if !self.replication {
             details.pins = self.holdings.pins();
+            match details.pins.is_empty() {
+                true => details.pinned_since = 0,
+                false if details.pinned_since == 0 => details.pinned_since = self.shared.registry.now(),
+                false => {}
+            }
             details.locks = !self.holdings.locks.is_empty()
                 || matches!(&self.second, Second::Ready { state, .. } if !state.locks.is_empty());
         }
@@ -270,6 +284,13 @@ impl Session {
                     learn::learn_beside(&self.shared, &self.origin, other, reply);
                 }
             }
+            // While clients are held a look is somebody else's to ask for.
+            Command::Look { reply } if !self.replication && !self.shared.gate.is_closed() => {
+                if self.look_replies.len() < MAX_REPLIES {
+                    self.look_replies.push(reply);
+                }
+            }
+            Command::Look { .. } => {}
             Command::Warm { side, reply } => {
                 self.target = Some(side);
                 self.take_words();
