@@ -19,7 +19,7 @@ use crate::providers::Provider;
 use crate::router::{Router, RouterError};
 use memory::Memory;
 pub(crate) use memory::SentMarker;
-pub use settings::{OnDrain, Settings};
+pub use settings::{OnDrain, OnPinned, Settings};
 
 /// One of the two clusters.
 #[derive(Debug, Clone)]

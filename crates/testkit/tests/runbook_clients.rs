@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use pgteal_core::deployment::{Direction, Side};
 use pgteal_core::switchover;
-use pgteal_core::world::OnDrain;
+use pgteal_core::world::{OnDrain, OnPinned};
 use pgteal_saga::driver::{DriverError, Outcome};
 use pgteal_saga::state::Cause;
 use pgteal_saga::{CrashPoint, EventBody};
@@ -254,4 +254,47 @@ async fn a_hold_without_a_controller_ends_by_its_limit() {
     assert!(verdict.is_sound() && verdict.connections_dropped == 0, "{verdict:#?}");
     assert!(verdict.errors.keys().all(|sqlstate| sqlstate == "25006"), "{verdict:#?}");
     assert!(verdict.errors.get("25006").is_some_and(|count| *count > 0), "{verdict:#?}");
+}
+
+/// Sessions that cannot be moved: named before anything begins, then ended, waited for or spared, as the policy says.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_cannot_be_moved_are_named_and_dealt_with_by_policy() {
+    let mut rig = upgraded().await;
+    rig.settings.calm_wait = Duration::from_millis(500);
+    let app = App::connect(&rig).await;
+    let busy = App::lingering(&rig, "busy").await;
+    app.client.batch_execute("SET application_name = 'billing'; CREATE TEMP TABLE t ()").await.unwrap();
+    let census = rig.router().census(Duration::from_secs(5)).await.unwrap();
+    assert_eq!((census.draining, census.pinned.len()), (1, 1), "{census:?}");
+    let pinned = &census.pinned[0];
+    assert_eq!(
+        [&pinned.reason, &pinned.application_name, &pinned.user, &pinned.database],
+        ["a temporary table (t)", "billing", "app", "shop"]
+    );
+    busy.commit().await.unwrap();
+
+    assert_eq!(rig.settings.on_pinned, OnPinned::End, "what users get who say nothing");
+    rig.settings.on_pinned = OnPinned::Abort;
+    let (outcome, events) = rig.switch_through(SWITCH, Moments::new()).await;
+    assert!(is_refused_by(&outcome, "warm-sessions"), "{outcome:?}");
+    assert!(!started(&events).iter().any(|step| step == "hold-clients"), "somebody was held");
+
+    rig.settings.on_pinned = OnPinned::Wait;
+    let (outcome, events) = rig.switch_through(SWITCH, Moments::new()).await;
+    assert!(is_refused_by(&outcome, "await-calm"), "{outcome:?}");
+    assert!(!started(&events).iter().any(|step| step == "hold-clients"), "somebody was held");
+    rig.settings.calm_wait = Duration::from_secs(20);
+    let gives_up = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        app.client.batch_execute("DROP TABLE t").await.unwrap();
+    };
+    let ((outcome, _), ()) =
+        futures::future::join(rig.switch_through(SWITCH, Moments::new()), gives_up).await;
+    assert_eq!(outcome, Outcome::Done);
+    app.client.batch_execute("CREATE TEMP TABLE t ()").await.unwrap();
+
+    rig.settings.on_pinned = OnPinned::End;
+    let (outcome, _) = rig.switch_through(Direction::BACK, Moments::new()).await;
+    assert_eq!(outcome, Outcome::Done);
+    assert_eq!(app.ended_by().await, "57P01");
 }

@@ -15,6 +15,17 @@ pub enum OnDrain {
     Abort,
 }
 
+/// What happens to client sessions that hold what cannot be carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnPinned {
+    /// End them with SQLSTATE 57P01 at the repoint.
+    End,
+    /// Wait, with nobody held, until there are none; unwind when that takes too long.
+    Wait,
+    /// Unwind at once.
+    Abort,
+}
+
 /// The limits of a run. All come from the configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -25,6 +36,8 @@ pub struct Settings {
     pub drain_budget: Duration,
     /// What happens when the budget is spent.
     pub on_drain: OnDrain,
+    /// What happens to sessions that cannot be moved.
+    pub on_pinned: OnPinned,
     /// How long to wait for a calm moment before acting by policy.
     pub calm_wait: Duration,
     /// Lag above which a switchover does not begin, in bytes of WAL.
@@ -58,6 +71,7 @@ impl Default for Settings {
             deadline: Duration::from_secs(3),
             drain_budget: Duration::from_millis(500),
             on_drain: OnDrain::Abort,
+            on_pinned: OnPinned::End,
             calm_wait: Duration::from_secs(60),
             max_lag_bytes: 16 << 20,
             wal_fuse_bytes: 16 << 30,

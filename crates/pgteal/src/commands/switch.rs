@@ -6,7 +6,7 @@ use pgteal_core::router::RouterState;
 use pgteal_core::switchover;
 
 use super::{Context, ended, preview};
-use crate::config::{Loaded, OnDrain};
+use crate::config::{Loaded, OnDrain, OnPinned};
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::run::{Desk, Entry, Journey, Stage, place};
@@ -42,6 +42,10 @@ pub struct Limits {
     /// (abort, the default), end them with SQLSTATE 57P01, or wait for them until the deadline, with everybody held.
     #[arg(long, value_name = "POLICY", value_parser = ["abort", "terminate", "wait"])]
     pub on_drain: Option<String>,
+    /// What happens to sessions that hold what cannot be carried: end them with SQLSTATE 57P01 (end, the default), wait with
+    /// nobody held until there are none, or change nothing (abort).
+    #[arg(long, value_name = "POLICY", value_parser = ["end", "wait", "abort"])]
+    pub on_pinned: Option<String>,
     /// Look whether it could be done and show the runbook; move nobody.
     #[arg(long)]
     pub dry_run: bool,
@@ -75,6 +79,15 @@ impl Limits {
                 _ => OnDrain::Abort,
             };
             loaded.override_with("switch.on_drain", "--on-drain", |config| config.switch.on_drain = policy);
+        }
+        if let Some(policy) = &self.on_pinned {
+            let policy = match policy.as_str() {
+                "wait" => OnPinned::Wait,
+                "abort" => OnPinned::Abort,
+                _ => OnPinned::End,
+            };
+            loaded
+                .override_with("switch.on_pinned", "--on-pinned", |config| config.switch.on_pinned = policy);
         }
         Ok(loaded.check()?)
     }

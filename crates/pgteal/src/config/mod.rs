@@ -219,6 +219,18 @@ pub enum OnDrain {
     Wait,
 }
 
+/// What happens to client sessions that hold what cannot be carried to the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnPinned {
+    /// End them with SQLSTATE 57P01 at the switchover.
+    End,
+    /// Wait for `wait_ms`, with nobody held, until there are none, then unwind.
+    Wait,
+    /// Do not begin, or unwind.
+    Abort,
+}
+
 /// How a switchover behaves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -233,6 +245,8 @@ pub struct Switch {
     /// What happens to transactions still open when the drain budget is spent, and, before anybody is held, to those still
     /// open when `wait_ms` is over.
     pub on_drain: OnDrain,
+    /// What happens to sessions with temporary tables, `WITH HOLD` cursors and whatever else cannot be carried.
+    pub on_pinned: OnPinned,
     /// How long to wait, before holding anybody, for a calm moment: no transaction older than half the drain budget.
     #[schemars(range(min = 0, max = 86_400_000))]
     pub wait_ms: u64,
@@ -248,6 +262,7 @@ impl Default for Switch {
             drain_budget_ms: 500,
             // One long transaction must neither be ended nor stall everybody unless the operator says so.
             on_drain: OnDrain::Abort,
+            on_pinned: OnPinned::End,
             wait_ms: 60_000,
             max_lag_bytes: 16 << 20,
         }

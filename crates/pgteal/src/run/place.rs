@@ -14,7 +14,7 @@ use pgteal_core::router::Router;
 use pgteal_core::world::{self, Cluster, Settings, World};
 use pgteal_routers::proxy::ProxyRouter;
 
-use crate::config::{self, Config, Env, Loaded, OnDrain};
+use crate::config::{self, Config, Env, Loaded, OnDrain, OnPinned};
 use crate::errors::Failure;
 use crate::{proxy_file, servers, sides};
 
@@ -135,6 +135,11 @@ pub fn settings(config: &Config) -> Settings {
             OnDrain::Wait => world::OnDrain::Wait,
             OnDrain::Terminate => world::OnDrain::Terminate,
             OnDrain::Abort => world::OnDrain::Abort,
+        },
+        on_pinned: match switch.on_pinned {
+            OnPinned::End => world::OnPinned::End,
+            OnPinned::Wait => world::OnPinned::Wait,
+            OnPinned::Abort => world::OnPinned::Abort,
         },
         calm_wait: Duration::from_millis(switch.wait_ms),
         max_lag_bytes: switch.max_lag_bytes,

@@ -23,6 +23,7 @@ pub(super) async fn settle(shared: &Shared, epoch: u64, limit: Duration) -> Resu
         ("warm", census.warm.to_string()),
         ("stale", census.stale.to_string()),
         ("failed", census.failed.to_string()),
+        ("pinned", census.pinned.to_string()),
     ]))
 }
 

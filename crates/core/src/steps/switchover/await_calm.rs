@@ -1,5 +1,5 @@
 //! Waits for a calm moment: no transaction that is older than half of the drain budget, be it a client's of the routers or
-//! one that has written and came past them. A transaction of three seconds must stall nobody, so the hold does not begin
+//! one that has written and came past them; and, where the policy says so, no session that cannot be moved. A transaction of three seconds must stall nobody, so the hold does not begin
 //! while one is open; when the wait is over, the drain policy decides.
 
 use std::time::Duration;
@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::deployment::{DatabaseKey, Direction};
 use crate::failure::code;
-use crate::world::{OnDrain, World};
+use crate::steps::switchover::warm_sessions::pinned_sessions;
+use crate::world::{OnDrain, OnPinned, World};
 
 /// How often the routers are asked. Short against any drain budget, long against the cost of asking.
 const POLL: Duration = Duration::from_millis(10);
@@ -31,6 +32,14 @@ struct Oldest {
 }
 
 impl AwaitCalm {
+    /// How many sessions would have to be ended that are to be waited for.
+    async fn pinned(world: &World) -> Result<u64, StepError> {
+        if world.settings.on_pinned != OnPinned::Wait {
+            return Ok(0);
+        }
+        Ok(world.routers(|router| router.state()).await?.iter().map(|state| state.pinned).sum())
+    }
+
     /// The oldest open transaction that would have to be waited for. The servers are asked only if the routers are calm.
     async fn oldest(&self, world: &World) -> Result<Oldest, StepError> {
         let states = world.routers(|router| router.state()).await?;
@@ -67,12 +76,27 @@ impl Step<World> for AwaitCalm {
 
     async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
         let calm = self.oldest(world).await?.age <= world.settings.calm_below();
+        if Self::pinned(world).await? > 0 {
+            return Ok(Observation::NotDone);
+        }
         Ok(if calm || world.waited_for_calm() { Observation::Done } else { Observation::NotDone })
     }
 
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
         let (bound, until) = (world.settings.calm_wait, Instant::now() + world.settings.calm_wait);
         loop {
+            let pinned = Self::pinned(world).await?;
+            if pinned > 0 {
+                if cx.stop().is_requested() {
+                    return Err(StepError::Stopped);
+                }
+                if Instant::now() >= until {
+                    return Err(pinned_sessions(pinned));
+                }
+                cx.say(format!("{pinned} client sessions hold what cannot be carried"));
+                sleep(SERVER_POLL).await;
+                continue;
+            }
             let Oldest { age, what: which, again } = self.oldest(world).await?;
             if age <= world.settings.calm_below() {
                 return Ok(());

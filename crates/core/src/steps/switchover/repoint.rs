@@ -13,8 +13,9 @@ use crate::deployment::{DatabaseKey, Direction};
 use crate::failure::{self, code};
 use crate::router::{Router, RouterError};
 use crate::steps::switchover::hold_clients::MARGIN;
+use crate::steps::switchover::warm_sessions::pinned_sessions;
 use crate::steps::{is_lowered, marker_has_arrived, still_fenced, still_held, still_sealed, way_back_stands};
-use crate::world::World;
+use crate::world::{OnPinned, World};
 
 /// How long sessions that changed since they were warmed may take to be brought up to date. They were, while the
 /// marker was on its way; this is only the rest.
@@ -111,6 +112,11 @@ impl Step<World> for Repoint {
         }
         let settled = settled?;
         cx.note("warm", settled.iter().map(|p| p.warm).sum::<u64>());
+        let pinned = settled.iter().map(|p| p.pinned).sum::<u64>();
+        if pinned > 0 && world.settings.on_pinned != OnPinned::End {
+            // Since the hold: before it nobody was let through to here.
+            return Err(pinned_sessions(pinned));
+        }
         match settled.into_iter().find(|p| p.failed > 0) {
             None => Ok(()),
             Some(p) => Err(StepError::refused(

@@ -8,10 +8,16 @@ use pgteal_saga::{Cx, Observation, Step, StepError};
 
 use crate::deployment::Direction;
 use crate::failure::code;
-use crate::world::World;
+use crate::world::{OnPinned, World};
 
 /// How long the routers may take to open and prepare the upstreams of all sessions.
 const BOUND: Duration = Duration::from_secs(30);
+
+/// What is said of sessions that may not be ended.
+pub(crate) fn pinned_sessions(pinned: u64) -> StepError {
+    let what = "hold what cannot be carried, and may not be ended";
+    StepError::refused(format!("{pinned} client sessions"), what).with_code(code::DRAIN)
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -40,7 +46,11 @@ impl Step<World> for WarmSessions {
         let (sessions, failed) = (sum(|p| p.sessions), sum(|p| p.failed));
         cx.note("sessions", sessions);
         cx.note("warm", sum(|p| p.warm));
-        cx.note("pinned", sum(|p| p.pinned));
+        let pinned = sum(|p| p.pinned);
+        cx.note("pinned", pinned);
+        if pinned > 0 && world.settings.on_pinned == OnPinned::Abort {
+            return Err(pinned_sessions(pinned));
+        }
         if failed == 0 {
             return Ok(());
         }

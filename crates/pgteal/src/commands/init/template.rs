@@ -127,6 +127,7 @@ fn switch() -> String {
 # deadline_ms = {deadline_ms}        # the cutover is unwound when it takes longer
 # drain_budget_ms = {drain_budget_ms}     # clients are held this long for transactions that are still open
 # on_drain = "abort"        # then: "abort" (let everybody go on), "terminate" them, or "wait" (until the deadline)
+# on_pinned = "end"         # sessions that cannot be moved: "end" them, "wait" until there are none, or "abort"
 # wait_ms = {wait_ms}           # wait this long for a calm moment before holding anybody
 # max_lag_bytes = {max_lag_bytes}
 "#,
