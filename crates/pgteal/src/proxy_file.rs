@@ -8,7 +8,7 @@ use pgteal_core::deployment::Side;
 use pgteal_core::postgres::{ConnInfo, SslMode};
 use serde::Serialize;
 
-use crate::config::{Auth, Env, Loaded, Provider};
+use crate::config::{Auth, ClientCert, Env, Loaded, Provider};
 use crate::errors::Failure;
 use crate::sides;
 
@@ -32,6 +32,8 @@ struct File {
     admin: Admin,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<Tls>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy_protocol: Option<Balancers>,
     limits: Limits,
 }
 
@@ -92,6 +94,16 @@ struct Admin {
 struct Tls {
     cert: PathBuf,
     key: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_ca: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clientcert: Option<ClientCert>,
+}
+
+#[derive(Debug, Serialize)]
+struct Balancers {
+    listen: Vec<std::net::SocketAddr>,
+    from: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -164,9 +176,18 @@ pub fn text(loaded: &Loaded, env: &Env) -> Result<String, Failure> {
         },
         admin: Admin { users: config.admin_users.clone() },
         tls: match (&config.tls_cert, &config.tls_key) {
-            (Some(cert), Some(key)) => Some(Tls { cert: loaded.resolve(cert), key: loaded.resolve(key) }),
+            (Some(cert), Some(key)) => Some(Tls {
+                cert: loaded.resolve(cert),
+                key: loaded.resolve(key),
+                client_ca: config.tls_client_ca.as_ref().map(|path| loaded.resolve(path)),
+                clientcert: config.tls_client_ca.as_ref().map(|_| config.tls_clientcert),
+            }),
             _ => None,
         },
+        proxy_protocol: (!config.proxy_protocol_listen.is_empty()).then(|| Balancers {
+            listen: config.proxy_protocol_listen.clone(),
+            from: config.proxy_protocol_from.clone(),
+        }),
         limits: Limits { max_clients: config.max_clients, hold_limit_max_ms: config.max_hold_ms },
     };
     let text = toml::to_string(&file).map_err(|error| Failure::File {

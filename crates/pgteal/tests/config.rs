@@ -42,7 +42,7 @@ fn answer(text: &str, env: &[(&str, &str)]) -> String {
 
 #[test]
 fn each_mistake_has_its_answer() {
-    let edits: [(&str, &str, &str); 22] = [
+    let edits: [(&str, &str, &str); 24] = [
         ("as it is", "", ""),
         ("unknown key", "drain_budget_ms", "drain_bugdet_ms"),
         ("unknown key without neighbour", "deadline_ms = 3000", "colour = 1"),
@@ -61,6 +61,8 @@ fn each_mistake_has_its_answer() {
         ("needed by provider", "bindir = \"/usr/lib/postgresql/18/bin\"", ""),
         ("of the other provider", "port = 5433", "port = 5433\nconninfo = \"host=x\""),
         ("password in a URI", "pgteal@blue", "pgteal:geheim@blue"),
+        ("clients' certificates", "[switch]", "[proxy]\nauth = \"cert\"\n[switch]"),
+        ("balancers", "[switch]", "[proxy]\nproxy_protocol_listen = [\"127.0.0.1:1\"]\n[switch]"),
         ("certificate alone", "[switch]", "[proxy]\ntls_cert = \"x\"\n[switch]"),
         ("listen", "[switch]", "[proxy]\nlisten = [\"here\"]\n[switch]"),
         ("waiver misspelt", "[switch]", "[[checks.waivers]]\nchekc = \"x\"\n[switch]"),

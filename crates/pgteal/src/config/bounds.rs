@@ -6,7 +6,7 @@ use super::conninfo::split_password;
 use super::keys;
 use super::load::Origins;
 use super::schema::schema;
-use super::{Config, ConfigError, Provider};
+use super::{Auth, ClientCert, Config, ConfigError, Provider};
 
 /// Checks every value.
 pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), ConfigError> {
@@ -47,6 +47,17 @@ pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), ConfigErro
         (Some(_), None) => return wrong("proxy.tls_cert", "needs `proxy.tls_key`".into()),
         (None, Some(_)) => return wrong("proxy.tls_key", "needs `proxy.tls_cert`".into()),
         _ => {}
+    }
+    let asks = proxy.tls_clientcert != ClientCert::Optional || proxy.auth == Auth::Cert;
+    if asks && proxy.tls_client_ca.is_none() {
+        let key = if proxy.auth == Auth::Cert { "proxy.auth" } else { "proxy.tls_clientcert" };
+        return wrong(key, "needs `proxy.tls_client_ca`".into());
+    }
+    if proxy.tls_client_ca.is_some() && proxy.tls_cert.is_none() {
+        return wrong("proxy.tls_client_ca", "needs `proxy.tls_cert`".into());
+    }
+    if !proxy.proxy_protocol_listen.is_empty() && proxy.proxy_protocol_from.is_empty() {
+        return wrong("proxy.proxy_protocol_listen", "needs `proxy.proxy_protocol_from`".into());
     }
     match config.checks.waivers.iter().find(|waiver| waiver.reason.trim().is_empty()) {
         Some(waiver) => wrong("checks.waivers", format!("for `{}` gives no reason", waiver.check)),

@@ -162,6 +162,20 @@ pub enum Auth {
     Cleartext,
     /// No proof at all: only for a trusted machine.
     Trust,
+    /// By a certificate whose common name is the role's name; the servers have to take the proxy's word for it.
+    Cert,
+}
+
+/// What the proxy asks of clients' certificates, besides the login; `clientcert` of a server's `pg_hba.conf`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientCert {
+    /// It may be left out; one that is shown must be valid.
+    Optional,
+    /// It must be there.
+    VerifyCa,
+    /// It must be there, and its common name is the role's name.
+    VerifyFull,
 }
 
 /// The proxy that clients connect to.
@@ -179,6 +193,14 @@ pub struct Proxy {
     pub tls_cert: Option<PathBuf>,
     /// Private key (PEM) of `tls_cert`.
     pub tls_key: Option<PathBuf>,
+    /// Roots (PEM) of clients' certificates; without it clients are not asked for one. Needs `tls_cert`.
+    pub tls_client_ca: Option<PathBuf>,
+    /// What is asked of clients' certificates over TCP.
+    pub tls_clientcert: ClientCert,
+    /// Further addresses, `ip:port`, for load balancers that say in the PROXY protocol (version 2) whose connections they pass on.
+    pub proxy_protocol_listen: Vec<SocketAddr>,
+    /// Networks of those load balancers, such as `10.0.0.0/8`; nobody else may connect there.
+    pub proxy_protocol_from: Vec<String>,
     /// How clients log in.
     pub auth: Auth,
     /// Roles that may use the proxy's console over TCP; the owner of the Unix socket always may.
@@ -199,6 +221,10 @@ impl Default for Proxy {
             unix_port: 6432,
             tls_cert: None,
             tls_key: None,
+            tls_client_ca: None,
+            tls_clientcert: ClientCert::Optional,
+            proxy_protocol_listen: Vec::new(),
+            proxy_protocol_from: Vec::new(),
             auth: Auth::Verifier,
             admin_users: Vec::new(),
             max_clients: 10_000,
