@@ -42,6 +42,17 @@ async fn answer(to: SocketAddr, first: &[u8]) -> (TcpStream, Vec<u8>) {
     (stream, answer)
 }
 
+/// A session is listed a moment after its client was told that it is there.
+async fn shown(world: &World, address: &str) {
+    pgteal_testkit::wait_until("the session to be listed", Duration::from_secs(5), async || {
+        let sessions = world.rows("SHOW SESSIONS").await;
+        let listed = sessions.iter().any(|row| row["client_addr"] == address);
+        if listed { Ok(()) } else { Err(format!("{sessions:?}")) }
+    })
+    .await
+    .unwrap();
+}
+
 const AUTHENTICATED: &[u8] = b"R\0\0\0\x08\0\0\0\0";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -49,13 +60,13 @@ async fn a_header_is_a_must_and_says_whose_connection_it_is() {
     let world = world("127.0.0.0/8").await;
     let (client, said) = answer(behind(&world), &header(1, [203, 0, 113, 9], 4711)).await;
     assert_eq!(said, AUTHENTICATED);
-    assert_eq!(world.command("SHOW SESSIONS").await["client_addr"], "203.0.113.9:4711");
+    shown(&world, "203.0.113.9:4711").await;
     drop(client);
     // A health check of the balancer is its own.
     let (check, said) = answer(behind(&world), &header(0, [203, 0, 113, 9], 4711)).await;
     assert_eq!(said, AUTHENTICATED);
     let own = check.local_addr().unwrap().to_string();
-    assert!(world.rows("SHOW SESSIONS").await.iter().any(|row| row["client_addr"] == own));
+    shown(&world, &own).await;
     let text = b"PROXY TCP4 203.0.113.9 127.0.0.1 4711 5432\r\n";
     for wrong in [&b""[..], text, &header(3, [0; 4], 0)] {
         assert_eq!(answer(behind(&world), wrong).await.1, b"", "{wrong:?} is closed without a word");
