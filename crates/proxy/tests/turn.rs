@@ -39,6 +39,44 @@ async fn an_idle_session_goes_to_the_other_side_with_all_it_has() {
     assert_eq!(value(&client, "show work_mem").await, "4MB");
 }
 
+/// Who logged in may set nothing of this: a role that it took on may, or the one that it took on before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_a_role_may_set_is_set_over_there_too() {
+    let world = World::new(
+        "create role app login; create role boss superuser; create role clerk; grant boss, clerk to app",
+    )
+    .await;
+    let mut config = world.client_config();
+    config.user("app");
+    let mut clients = Vec::new();
+    for roles in ["boss", "boss, clerk"] {
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute("set work_mem = '7MB'").await.unwrap();
+        client.batch_execute("set role boss; set log_min_duration_statement = '77s'").await.unwrap();
+        if roles.contains("clerk") {
+            // What was set stays, though this role could not set it.
+            client.batch_execute("set role clerk").await.unwrap();
+        }
+        clients.push(client);
+    }
+    let (boss, clerk) = (&clients[0], &clients[1]);
+    let warm = world.command("WARM green EPOCH 1").await;
+    // Nothing tells by which role the clerk's was set: it is named, and nobody moves without it.
+    assert_eq!((warm["warm"].as_str(), warm["failed"].as_str()), ("1", "1"), "{warm:?}");
+    assert!(warm["failed_reason"].starts_with("setting log_min_duration_statement"), "{warm:?}");
+    clerk.batch_execute("reset role; reset all").await.unwrap();
+    assert_eq!(world.switch("green", 2).await["moved"], "2");
+    for (sql, expected) in [
+        ("select current_setting('role')", "boss"),
+        ("show log_min_duration_statement", "77s"),
+        ("show work_mem", "7MB"),
+        ("select who()", "green"),
+    ] {
+        assert_eq!(value(boss, sql).await, expected, "{sql}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_statement_that_is_broken_here_too_holds_nobody_back() {
     let world = World::new("create table gone (id int); create table t (id int)").await;

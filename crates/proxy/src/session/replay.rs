@@ -145,11 +145,14 @@ struct Pipeline {
 
 enum Unit {
     Named(String),
+    Setting(Vec<u8>, Vec<u8>),
     Statement(Box<[u8]>),
 }
 
 impl Pipeline {
     fn setting(&mut self, name: &[u8], value: &[u8]) {
+        // One that was refused has left it open: the rest of its unit was skipped.
+        self.put_close(SET);
         put_parse(
             &mut self.bytes,
             SET,
@@ -159,7 +162,7 @@ impl Pipeline {
         put_execute(&mut self.bytes);
         self.put_close(SET);
         put_sync(&mut self.bytes);
-        self.units.push(Unit::Named(format!("setting {}", String::from_utf8_lossy(name))));
+        self.units.push(Unit::Setting(name.to_vec(), value.to_vec()));
     }
 
     fn query(&mut self, what: String, sql: &[u8]) {
@@ -287,13 +290,49 @@ pub(super) async fn replay(
     {
         pipeline.setting(name, value);
     }
-    run(upstream, pipeline).await
-}
-
-async fn run(upstream: &mut Upstream, pipeline: Pipeline) -> Result<(), ReplayError> {
-    if pipeline.units.is_empty() {
+    let refused = run(upstream, pipeline).await?;
+    if refused.is_empty() {
         return Ok(());
     }
+    // Who logged in may not set these; the session's role may, or the user that it took on before it.
+    let refused = run(upstream, settings(&refused)).await?;
+    let (Some(role), false) = (&target.observed.role, refused.is_empty()) else { return first_of(refused) };
+    run(upstream, settings(&[no_role()])).await?;
+    let refused = run(upstream, settings(&refused)).await?;
+    run(upstream, settings(&[Setting { value: role.clone(), ..no_role() }])).await?;
+    first_of(refused)
+}
+
+/// A setting, and why it was refused last.
+#[derive(Debug, Clone, Default)]
+struct Setting {
+    name: Vec<u8>,
+    value: Vec<u8>,
+    message: String,
+}
+
+fn no_role() -> Setting {
+    Setting { name: b"role".to_vec(), value: b"none".to_vec(), message: String::new() }
+}
+
+fn settings(all: &[Setting]) -> Pipeline {
+    let mut pipeline = Pipeline::default();
+    for setting in all {
+        pipeline.setting(&setting.name, &setting.value);
+    }
+    pipeline
+}
+
+fn first_of(refused: Vec<Setting>) -> Result<(), ReplayError> {
+    refused.into_iter().next().map_or(Ok(()), |Setting { name, message, .. }| {
+        let what = format!("setting {}", String::from_utf8_lossy(&name));
+        Err(ReplayError::Refused { what, message })
+    })
+}
+
+/// Answers the settings that were refused.
+async fn run(upstream: &mut Upstream, pipeline: Pipeline) -> Result<Vec<Setting>, ReplayError> {
+    let mut settings = Vec::new();
     // Written in slices of whole units, each answered before the next, so that neither side can fill up on the other.
     let (mut refused, mut statements) = (None, Vec::new());
     let mut aside = BytesMut::new();
@@ -307,6 +346,7 @@ async fn run(upstream: &mut Upstream, pipeline: Pipeline) -> Result<(), ReplayEr
             let Some(message) = upstream.read_unit(&mut aside).await?.error else { continue };
             match unit {
                 Unit::Statement(name) => statements.push(RefusedStatement { name, message }),
+                Unit::Setting(name, value) => settings.push(Setting { name, value, message }),
                 Unit::Named(what) => {
                     refused.get_or_insert(ReplayError::Refused { what, message });
                 }
@@ -315,7 +355,7 @@ async fn run(upstream: &mut Upstream, pipeline: Pipeline) -> Result<(), ReplayEr
     }
     match refused {
         Some(refused) => Err(refused),
-        None if statements.is_empty() => Ok(()),
+        None if statements.is_empty() => Ok(settings),
         None => Err(ReplayError::Statements(statements)),
     }
 }
