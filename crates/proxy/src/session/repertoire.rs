@@ -11,6 +11,11 @@ const MOST: usize = 16;
 /// Longest text kept, in bytes.
 const LONGEST: usize = 2048;
 
+/// After so many texts of shapes that are known, a session is taken to say nothing else, and only one text of so many is
+/// looked at until a new one is among them: shapes cost more than all else that is done with a text.
+const SETTLED: u32 = 64;
+const SAMPLE: u32 = 8;
+
 /// What a statement looks like without its numbers and literals.
 pub(super) type Shape = u64;
 
@@ -66,6 +71,8 @@ pub(super) struct Repertoire {
     /// The shape that is on the way to the server.
     unanswered: Option<Shape>,
     muted: bool,
+    /// Texts since the last new shape.
+    familiar: u32,
     /// Grows with every new text that was answered.
     pub(super) revision: u64,
 }
@@ -74,6 +81,10 @@ impl Repertoire {
     /// A statement was forwarded; `types` are its declared parameter types, as a Parse message has them.
     pub(super) fn said(&mut self, text: &[u8], types: &[u8]) {
         self.unanswered = None;
+        self.familiar = self.familiar.saturating_add(1);
+        if self.familiar > SETTLED && !self.familiar.is_multiple_of(SAMPLE) {
+            return;
+        }
         if self.muted || types.len() > LONGEST || !is_query(text) {
             return;
         }
@@ -84,6 +95,7 @@ impl Repertoire {
             known.said = self.clock;
             return;
         }
+        self.familiar = 0;
         if self.heard.len() >= MOST
             && let Some(oldest) = (0..self.heard.len()).min_by_key(|n| self.heard.get(*n).map(|h| h.said))
         {
@@ -271,6 +283,21 @@ mod tests {
         repertoire.mute();
         said(&mut repertoire, "select 1", true);
         assert!(repertoire.lines().is_empty());
+    }
+
+    #[test]
+    fn who_says_the_same_for_long_is_listened_to_now_and_then() {
+        let mut repertoire = Repertoire::default();
+        (0..=2 * SETTLED).for_each(|_| said(&mut repertoire, "select always", true));
+        let unheard = (0..SAMPLE).take_while(|_| {
+            said(&mut repertoire, "select rarely", true);
+            repertoire.lines().len() == 1
+        });
+        let unheard = unheard.count();
+        assert!((1..SAMPLE as usize).contains(&unheard), "{unheard}");
+        // Something new makes it curious again.
+        said(&mut repertoire, "select once", true);
+        assert_eq!(repertoire.lines().len(), 3);
     }
 
     #[test]
