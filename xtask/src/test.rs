@@ -35,6 +35,9 @@ pub(crate) fn tests(args: &[String]) -> Result<String> {
     if !Path::new(DEBIANS_POSTGRES).is_file() {
         debian::install_server(15, "tests upgrade from Debian's own PostgreSQL 15")?;
     }
+    if !debian::has_program("haproxy") {
+        debian::install(&["haproxy"], "a test puts HAProxy before the proxy")?;
+    }
     let workspace = workspace::read()?;
     // Tests run the product's binaries; cargo builds them for the tests of their own crate only.
     shell::run(shell::cargo().args(["build", "--workspace", "--bins", "--locked"]))?;

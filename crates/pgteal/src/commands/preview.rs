@@ -6,7 +6,7 @@ use std::time::Duration;
 use pgteal_core::router::{Census, Pinned};
 
 use super::Context;
-use crate::config::Loaded;
+use crate::config::{Loaded, OnPinned};
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::run::place;
@@ -18,14 +18,35 @@ const BOUND: Duration = Duration::from_secs(30);
 const SHOWN: usize = 10;
 
 pub(super) async fn preview(context: &Context, loaded: &Loaded) -> Result<Exit, Failure> {
-    let census = place::router(loaded, &context.env, "look")?.census(BOUND).await?;
+    let census = look(context, loaded).await?;
     context.ui.line(sentence(&census));
     context.ui.object(&serde_json::json!({ "preview": census }));
     Ok(Exit::Done)
 }
 
+/// Looks at every session, in turns.
+pub(super) async fn look(context: &Context, loaded: &Loaded) -> Result<Census, Failure> {
+    Ok(place::router(loaded, &context.env, "look")?.census(BOUND).await?)
+}
+
+/// Says before a switchover begins who would not go along, and what becomes of them.
+pub(super) async fn warn(context: &Context, loaded: &Loaded) {
+    let fate = match loaded.config.switch.on_pinned {
+        OnPinned::End => "ended with SQLSTATE 57P01 at the repoint",
+        OnPinned::Wait => "waited for, with nobody held",
+        OnPinned::Abort => "kept, and the switchover does not begin",
+    };
+    match look(context, loaded).await {
+        Ok(census) if census.pinned.is_empty() => {}
+        Ok(census) => {
+            context.ui.note(format!("{}. Pinned sessions are {fate} (--on-pinned)", sentence(&census)))
+        }
+        Err(error) => context.ui.note(format!("sessions could not be looked at ahead: {error}")),
+    }
+}
+
 /// "4,112 movable, 3 draining (longest 800.0 ms), 1 pinned: a temporary table (t), app billing".
-fn sentence(census: &Census) -> String {
+pub(super) fn sentence(census: &Census) -> String {
     let mut out = format!("{} movable", units::count(census.movable));
     out.push_str(&format!(", {} draining", units::count(census.draining)));
     if census.draining > 0 {

@@ -348,7 +348,7 @@ fn show(
     if let Some(router) = router {
         let held = router.held_by.map(|epoch| format!(", held by epoch {epoch}")).unwrap_or_default();
         ui.line(format!(
-            "\nproxy: to {}{held}; {} clients, {} busy, {} that cannot be carried",
+            "\nproxy: to {}{held}; {} clients, {} busy, {} known to be pinned (pgteal switch --preview looks at each)",
             router.route, router.clients, router.busy, router.pinned
         ));
     }

@@ -147,6 +147,7 @@ async fn fits(desk: &Desk, entry: &Entry, direction: Direction, limits: &Limits)
 pub(crate) async fn begin(context: &Context, desk: &Desk, direction: Direction) -> Result<Journey, Failure> {
     let (registry, plan) = planned(desk, direction).await?;
     ready(context, desk, direction).await?;
+    preview::warn(context, &desk.loaded).await;
     desk.begin(context, registry, plan).await
 }
 
@@ -199,13 +200,14 @@ async fn dry_run(context: &Context, loaded: Loaded, direction: Direction) -> Res
     };
     let (registry, plan) = planned(&desk, direction).await?;
     let state = ready(context, &desk, direction).await?;
+    let census = preview::look(context, &desk.loaded).await?;
     let ui = &context.ui;
     let switch = &desk.loaded.config.switch;
     ui.line(format!(
-        "{} sessions, {} busy, {} that cannot be carried; oldest transaction {}",
+        "{} sessions, {} busy: {}; oldest transaction {}",
         state.clients,
         state.busy,
-        state.pinned,
+        preview::sentence(&census),
         crate::units::duration(state.longest_transaction)
     ));
     // As the run itself will judge it.
@@ -217,6 +219,7 @@ async fn dry_run(context: &Context, loaded: Loaded, direction: Direction) -> Res
         "dry_run": {
             "to": direction.to,
             "router": state,
+            "sessions": census,
             "calm": calm,
             "deadline_ms": switch.deadline_ms,
             "drain_budget_ms": switch.drain_budget_ms,
