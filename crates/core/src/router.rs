@@ -76,6 +76,8 @@ pub struct Prepared {
     pub failed: u64,
     /// Why the first one failed.
     pub failed_reason: Option<String>,
+    /// Of these, not ready and to be ended if clients moved now: they listen, or hold advisory locks, and only need time.
+    pub unready: u64,
 }
 
 /// Outcome of a drain.

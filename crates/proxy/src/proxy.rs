@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
@@ -143,6 +143,7 @@ impl Proxy {
             warming: Arc::new(Semaphore::new(config.limits.warm_concurrency)),
             warm_side: WarmSide::default(),
             config,
+            reloading: Mutex::default(),
         }))
     }
 
@@ -200,9 +201,10 @@ impl Proxy {
         self.socket.as_deref()
     }
 
-    /// Reads certificates and keys again. What cannot be used is logged, and what was read before stays.
+    /// Begins to read certificates and keys again. What cannot be used is logged, and what was read before stays.
     pub fn reload(&self) {
-        self.shared.reload();
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move { Shared::reload(&shared).await });
     }
 
     /// Ends the proxy: no new connections, a hold is released, idle sessions end with 57P01, open transactions may end

@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) stats: Stats,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) login: Login,
+    /// Held by who reads certificates again.
+    pub(crate) reloading: Mutex<()>,
     /// Upstreams that sessions have left.
     pub(crate) farewell: Arc<Farewell>,
     /// Bounds how many upstreams are opened ahead at once.
@@ -83,8 +85,17 @@ impl Shared {
         }
     }
 
-    /// Reads certificates and keys of both legs again. Answers what could not be used; what was read before stays there.
-    pub(crate) fn reload(&self) -> Vec<String> {
+    /// Reads certificates and keys of both legs again, on a thread that may wait for a disk. Answers what could not be used;
+    /// what was read before stays there.
+    pub(crate) async fn reload(shared: &Arc<Self>) -> Vec<String> {
+        let of = Arc::clone(shared);
+        let read = tokio::task::spawn_blocking(move || of.read_again()).await;
+        read.unwrap_or_else(|error| vec![error.to_string()])
+    }
+
+    fn read_again(&self) -> Vec<String> {
+        // One after the other, so that what was read last is what stays.
+        let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let front = self.login.tls().and_then(|tls| tls.reload().err()).map(|error| error.to_string());
         let servers = [Some(&self.blue), self.green.as_ref()].into_iter().flatten();
         let back = servers.filter_map(|server| server.reload().err()).map(|error| error.to_string());

@@ -162,3 +162,28 @@ async fn who_listens_and_is_not_ready_in_time_is_told_so_and_ended() {
     });
     gone.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_that_is_not_ready_in_time_is_told_before_anybody_is_moved() {
+    let world = World::new("").await;
+    let (client, mut hears) = listener(&world).await;
+    client.batch_execute("listen c").await.unwrap();
+    let other = world.client().await;
+    let warm = world.command("WARM green EPOCH 1 LIMIT 20000").await;
+    assert_eq!(warm["warm"], "2", "{warm:?}");
+    world.green.freeze().unwrap();
+    for client in [&client, &other] {
+        client.batch_execute("set work_mem = '9MB'").await.unwrap();
+    }
+    world.command("HOLD EPOCH 1 LIMIT 20000 RUN 'test'").await;
+    world.command("DRAIN EPOCH 1 BUDGET 5000").await;
+    let settled = world.command("SETTLE EPOCH 1 LIMIT 300").await;
+    assert_eq!(settled["unready"], "1", "the other one would only be opened late: {settled:?}");
+    world.green.thaw();
+    let settled = world.command("SETTLE EPOCH 1 LIMIT 5000").await;
+    assert_eq!((settled["unready"].as_str(), settled["stale"].as_str()), ("0", "0"), "{settled:?}");
+    world.command("REPOINT green EPOCH 1").await;
+    world.command("RELEASE EPOCH 1").await;
+    world.client().await.batch_execute("notify c, 'there'").await.unwrap();
+    assert_eq!(next(&mut hears).await, "there");
+}

@@ -245,6 +245,7 @@ impl Row {
             pinned: self.number("pinned"),
             failed: self.number("failed"),
             failed_reason: self.text("failed_reason").map(str::to_owned),
+            unready: self.number("unready"),
         }
     }
 

@@ -154,7 +154,7 @@ async fn execute(shared: &Arc<Shared>, command: Command) -> Result<Answer, Refus
         Command::ShowState => Ok(show_state::show_state(shared)),
         Command::ShowSessions => Ok(show_sessions::show_sessions(shared)),
         Command::ShowStats => Ok(show_stats::show_stats(shared)),
-        Command::Reload => reload::reload(shared),
+        Command::Reload => reload::reload(shared).await,
         Command::ResetStats => {
             shared.stats.reset(shared.registry.queries());
             Ok(Answer::one([("reset", "ok".into())]))

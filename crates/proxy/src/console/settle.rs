@@ -2,7 +2,7 @@
 //! it up to date, and every session that holds advisory locks has taken them on the other side.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;
 
 use super::answer::{Answer, Refusal};
@@ -18,13 +18,20 @@ pub(super) async fn settle(shared: &Shared, epoch: u64, limit: Duration) -> Resu
             round::tell(shared, &behind, side, limit, None).await;
         }
     }
+    let unready = shared.registry.all().iter().filter(|entry| is_unready(entry)).count();
     let census = census(shared);
     Ok(Answer::one([
         ("warm", census.warm.to_string()),
         ("stale", census.stale.to_string()),
         ("failed", census.failed.to_string()),
         ("pinned", census.pinned.to_string()),
+        ("unready", unready.to_string()),
     ]))
+}
+
+/// Whether a repoint now would end a session that only needed more time.
+fn is_unready(entry: &Arc<Entry>) -> bool {
+    entry.stale.load(Acquire) && entry.details().presence
 }
 
 fn is_behind(entry: &Arc<Entry>) -> bool {
@@ -33,5 +40,5 @@ fn is_behind(entry: &Arc<Entry>) -> bool {
         // Until it says that it has them.
         entry.stale.store(true, Relaxed);
     }
-    entry.stale.load(Relaxed) || matches!(details.warm, WarmState::Failed(_))
+    entry.stale.load(Acquire) || matches!(details.warm, WarmState::Failed(_))
 }

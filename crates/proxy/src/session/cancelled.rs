@@ -88,8 +88,8 @@ impl Session {
                 Dropping::Due => {
                     let mut out = BytesMut::new();
                     put_ready_for_query(&mut out, TransactionStatus::Idle);
-                    // Without room now, then when the client has read.
-                    if !self.down.put_cleared(&out) {
+                    // In the middle of a notification, then behind it; without room now, then when the client has read.
+                    if !self.down_walk.between_messages() || !self.down.put_cleared(&out) {
                         return Ok(false);
                     }
                     self.dropping = None;

@@ -2,7 +2,7 @@
 //! Refuses to wait: everything here is a poll, the waiting is the runtime's.
 
 use std::io;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
@@ -370,11 +370,12 @@ impl Session {
     fn unit_ended(&mut self) {
         self.entry.queries.fetch_add(1, Relaxed);
         if self.tracker.at_boundary() {
-            self.leave_gate();
+            // Before the gate is left: who drains and then settles must find it.
             if self.target.is_some() {
                 let fits = matches!(&self.second, Second::Ready { state, .. } if self.fits(state));
-                self.entry.stale.store(!fits, Relaxed);
+                self.entry.stale.store(!fits, Release);
             }
+            self.leave_gate();
         }
     }
 

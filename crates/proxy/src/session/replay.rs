@@ -298,8 +298,9 @@ pub(super) async fn replay(
     let refused = run(upstream, settings(&refused)).await?;
     let (Some(role), false) = (&target.observed.role, refused.is_empty()) else { return first_of(refused) };
     run(upstream, settings(&[no_role()])).await?;
-    let refused = run(upstream, settings(&refused)).await?;
-    run(upstream, settings(&[Setting { value: role.clone(), ..no_role() }])).await?;
+    let mut refused = run(upstream, settings(&refused)).await?;
+    // Without its role a session would have the rights of who logged in.
+    refused.extend(run(upstream, settings(&[Setting { value: role.clone(), ..no_role() }])).await?);
     first_of(refused)
 }
 

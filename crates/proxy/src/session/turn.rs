@@ -42,6 +42,7 @@ impl Session {
         }
         if !self.holdings.is_current() {
             self.look().await?;
+            self.await_rest().await?;
         }
         if !self.holdings.is_current() {
             return Err(End::Bounded("the session's state cannot be observed"));

@@ -2,7 +2,7 @@
 //! upstream. Refuses to move the client's bytes.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::Release;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -65,7 +65,8 @@ impl Session {
                 let _ = reply.try_send(());
             }
         }
-        if !self.doubtful.is_empty() {
+        // Behind the answer to a look a notification may have begun: its end comes first.
+        if !self.doubtful.is_empty() && self.at_rest() {
             self.ask_again().await?;
         }
         let Some(side) = self.target else { return Ok(()) };
@@ -224,7 +225,7 @@ impl Session {
         };
         let fits = matches!(&self.second, Second::Ready { state, .. } if self.fits(state));
         let wanted = self.target.is_some() && !(self.holdings.is_current() && self.holdings.is_pinned());
-        self.entry.stale.store(wanted && !fits && !matches!(warm, WarmState::Failed(_)), Relaxed);
+        self.entry.stale.store(wanted && !fits && !matches!(warm, WarmState::Failed(_)), Release);
         let mut details = self.entry.details();
         details.warm = warm;
         if !self.replication {
@@ -236,6 +237,7 @@ impl Session {
             }
             details.locks = !self.holdings.locks.is_empty()
                 || matches!(&self.second, Second::Ready { state, .. } if !state.locks.is_empty());
+            details.presence = self.holdings.needs_presence().is_some();
         }
     }
 

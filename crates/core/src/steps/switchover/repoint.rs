@@ -58,6 +58,10 @@ impl Repoint {
         router.hold(epoch, world.settings.deadline + MARGIN).await?;
         // The old side is fenced: what is open there cannot commit a write any more.
         router.drain(epoch, world.settings.drain_budget, true).await?;
+        // Who listens or holds locks needs to be there first; what cannot be had in time does not stop what must go on.
+        if let Err(error) = router.settle(epoch, SETTLE_BOUND).await {
+            tracing::debug!(%error, "sessions were not settled");
+        }
         router.repoint(self.0.to, epoch).await
     }
 }
@@ -116,6 +120,13 @@ impl Step<World> for Repoint {
         if pinned > 0 && world.settings.on_pinned != OnPinned::End {
             // Since the hold: before it nobody was let through to here.
             return Err(pinned_sessions(pinned));
+        }
+        let unready = settled.iter().map(|p| p.unready).sum::<u64>();
+        if unready > 0 {
+            let what =
+                format!("that listen or hold advisory locks were not ready on {} in time", direction.to);
+            let refused = StepError::refused(format!("{unready} client sessions"), what);
+            return Err(refused.with_code(code::GUARDRAIL));
         }
         match settled.into_iter().find(|p| p.failed > 0) {
             None => Ok(()),
