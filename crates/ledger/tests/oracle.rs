@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use pgteal_ledger::{Oracle, Record, Verdict, Workload};
-use pgteal_testkit::{Cluster, required_majors};
+use pgteal_testkit::{Cluster, required_majors, wait_until};
 
 /// A falsification, and the kind of finding it must lead to.
 struct Case {
@@ -214,9 +214,20 @@ async fn a_crash_leaves_errors_and_unknown_outcomes_and_still_loses_nothing() ->
         config.rate = None;
         let workload = Workload::start(config).await?;
         tokio::time::sleep(Duration::from_millis(250)).await;
+        let since = cluster.sql("SELECT clock_timestamp()").await?;
         cluster
             .sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ '^ledger/'")
             .await?;
+        let back = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ '^ledger/' AND query <> ''
+               AND backend_start > '{}'",
+            since.trim()
+        );
+        wait_until("all nine sessions to be back", Duration::from_secs(20), async || {
+            let there = cluster.sql(&back).await.unwrap();
+            if there.trim() == "9" { Ok(()) } else { Err(there) }
+        })
+        .await?;
         tokio::time::sleep(Duration::from_millis(250)).await;
         cluster.kill9()?;
         cluster.start().await?;
