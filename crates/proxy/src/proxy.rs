@@ -273,7 +273,7 @@ async fn refresh_in_turns(shared: &Shared) {
     let stale = stale(shared);
     for some in stale.chunks(stale.len().div_ceil(REFRESH_TURNS).max(1)) {
         let Some(side) = shared.warm_side() else { return };
-        for entry in some.iter().filter(|entry| entry.stale.load(Relaxed)) {
+        for entry in some {
             entry.tell(Command::Warm { side, reply: None });
         }
         tokio::time::sleep(REFRESH_BREATH).await;
@@ -284,8 +284,10 @@ fn stale(shared: &Shared) -> Vec<Arc<Entry>> {
     if shared.warm_side().is_none() {
         return Vec::new();
     }
+    // Locks of a hold that came to nothing are given back soon, also by sessions that say nothing.
+    let is_open = !shared.gate.is_closed();
     let mut all = shared.registry.all();
-    all.retain(|entry| entry.stale.load(Relaxed));
+    all.retain(|entry| entry.stale.load(Relaxed) || (is_open && entry.details().ghosts));
     all
 }
 

@@ -77,6 +77,8 @@ pub(crate) struct Details {
     pub(crate) renamed: Option<String>,
     /// It holds session advisory locks, or has taken some on the other side: to be taken again in the hold.
     pub(crate) locks: bool,
+    /// It has locks on the other side, where it is not.
+    pub(crate) ghosts: bool,
     /// It must be on the other side before others are let in: it listens, or holds session advisory locks.
     pub(crate) presence: bool,
     /// Where a cancel request goes.

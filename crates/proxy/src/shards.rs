@@ -74,10 +74,10 @@ impl Entrance {
     }
 }
 
-/// The threads. Dropping this ends all of them, and what lives on them, at once.
+/// The threads. Dropping this ends all of them, and what lives on them, at once: when it is dropped they are gone.
 #[derive(Debug)]
 pub(crate) struct Shards {
-    alive: watch::Sender<()>,
+    alive: Option<watch::Sender<()>>,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
@@ -91,13 +91,14 @@ impl Shards {
         room: usize,
         shared: &Arc<Shared>,
     ) -> io::Result<(Self, Arc<Entrance>)> {
-        let mut shards = Self { alive: watch::Sender::new(()), threads: Vec::new() };
+        let (alive, told) = watch::channel(());
+        let mut shards = Self { alive: Some(alive), threads: Vec::new() };
         let mut entrance = Vec::new();
         for number in 0..count {
             let runtime =
                 Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING).build()?;
             let (arrivals, arriving) = mpsc::channel(room);
-            let (shared, alive) = (Arc::clone(shared), shards.alive.subscribe());
+            let (shared, alive) = (Arc::clone(shared), told.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("shard-{number}"))
                 .spawn(move || live(runtime, shared, arriving, alive))?;
@@ -109,11 +110,15 @@ impl Shards {
 
     /// Ends the threads, and answers when they are gone.
     pub(crate) async fn end(self) {
-        let Self { alive, threads } = self;
-        drop(alive);
-        let joined =
-            tokio::task::spawn_blocking(|| threads.into_iter().for_each(|thread| drop(thread.join())));
-        let _ = joined.await;
+        let _ = tokio::task::spawn_blocking(move || drop(self)).await;
+    }
+}
+
+impl Drop for Shards {
+    fn drop(&mut self) {
+        self.alive = None;
+        // Moments: no thread waits for what blocks.
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
     }
 }
 

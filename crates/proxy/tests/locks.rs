@@ -201,3 +201,25 @@ async fn who_cannot_have_its_lock_over_there_is_named_and_ended() {
     assert_eq!(value(&other, "select who()").await, "green");
     assert!(client.simple_query("select 1").await.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn locks_of_a_hold_that_came_to_nothing_are_given_back_by_who_says_nothing() {
+    let world = World::new("").await;
+    let client = world.client().await;
+    client.batch_execute("select pg_advisory_lock(42)").await.unwrap();
+    world.command("WARM green EPOCH 1").await;
+    world.command("HOLD EPOCH 1 LIMIT 10000").await;
+    world.command("DRAIN EPOCH 1 BUDGET 1000").await;
+    world.command("SETTLE EPOCH 1 LIMIT 3000").await;
+    assert_eq!(held(&world.green).await, held(&world.blue).await);
+    world.command("RELEASE EPOCH 1").await;
+    pgteal_testkit::wait_until("no lock on the other side", Duration::from_secs(5), async || {
+        let held = held(&world.green).await;
+        if held.is_empty() { Ok(()) } else { Err(held) }
+    })
+    .await
+    .unwrap();
+    assert_ne!(held(&world.blue).await, "", "the session's own stays");
+    let repointed = world.switch("green", 2).await;
+    assert_eq!(repointed["moved"], "1", "{repointed:?}");
+}

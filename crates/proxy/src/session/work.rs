@@ -117,7 +117,11 @@ impl Session {
 
     /// Whether an upstream in this state is what the session needs now.
     pub(super) fn fits(&self, state: &State) -> bool {
-        state.fits(&self.holdings) && (!self.shared.gate.is_closed() || state.locks == self.holdings.locks)
+        let locked = match self.shared.gate.is_closed() {
+            true => state.locks == self.holdings.locks,
+            false => state.locks.is_empty(),
+        };
+        state.fits(&self.holdings) && locked
     }
 
     /// Nobody waits: there is time for what only makes things quicker later.
@@ -237,6 +241,7 @@ impl Session {
             }
             details.locks = !self.holdings.locks.is_empty()
                 || matches!(&self.second, Second::Ready { state, .. } if !state.locks.is_empty());
+            details.ghosts = matches!(&self.second, Second::Ready { state, .. } if !state.locks.is_empty());
             details.presence = self.holdings.needs_presence().is_some();
         }
     }
@@ -303,8 +308,9 @@ impl Session {
                 if !self.shared.gate.is_closed() {
                     // Passwords may have been changed back meanwhile; in the pause there is no time to try.
                     self.holdings.outdated = None;
-                    self.holdings.unlockable = None;
                 }
+                // Who had the lock may have given it back meanwhile.
+                self.holdings.unlockable = None;
                 if self.warm_replies.len() < MAX_REPLIES {
                     self.warm_replies.extend(reply);
                 }
