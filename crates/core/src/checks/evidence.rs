@@ -43,6 +43,14 @@ pub struct Context {
     pub today: jiff::civil::Date,
 }
 
+impl Context {
+    /// Green's version, when it is older than blue's.
+    #[must_use]
+    pub fn older_green(&self) -> Option<Version> {
+        self.green.version.filter(|green| green.major < self.blue.major)
+    }
+}
+
 /// One row of an answer.
 #[derive(Debug, Clone, Default)]
 pub struct Fact(pub Map<String, Value>);

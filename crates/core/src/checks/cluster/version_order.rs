@@ -30,9 +30,7 @@ fn judge(_: &Evidence, cx: &Context) -> Vec<Finding> {
             ));
         }
     }
-    if let Some(green) = cx.green.version
-        && green.major < cx.blue.major
-    {
+    if let Some(green) = cx.older_green() {
         findings.push(blocker(
             Side::Green,
             "green server".to_owned(),

@@ -39,8 +39,7 @@ pub(super) fn check() -> Check {
 
 fn judge(evidence: &Evidence, cx: &Context) -> Vec<Finding> {
     // Mistaken for green, a server in use is told by the order of the versions; all that it holds would only hide that.
-    let reversed = cx.green.version.is_some_and(|green| green.major < cx.blue.major);
-    if !cx.green.must_be_empty || reversed {
+    if !cx.green.must_be_empty || cx.older_green().is_some() {
         return Vec::new();
     }
     let finding = |(spot, fact): (&Spot, &Fact)| {

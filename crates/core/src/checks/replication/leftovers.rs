@@ -1,5 +1,7 @@
 //! `foreign-objects`: objects that bear our prefix but belong to another deployment, or to none.
 
+use pgteal_postgres::quote;
+
 use crate::checks::{Check, Context, EVERY_VERSION, Evidence, Fact, Finding, Look, Place, Severity, Spot};
 
 const ID: &str = "foreign-objects";
@@ -46,7 +48,6 @@ fn judge_one(spot: &Spot, fact: &Fact, cx: &Context) -> Option<Finding> {
     }
     let whose =
         owner.map_or_else(|| "names no deployment".to_owned(), |id| format!("belongs to deployment {id}"));
-    let drop = drop(&kind, &name);
     Some(
         Finding::new(
             ID,
@@ -57,16 +58,15 @@ fn judge_one(spot: &Spot, fact: &Fact, cx: &Context) -> Option<Finding> {
             "pgteal neither adopts nor drops what is not its own; a slot that nobody reads keeps WAL until the disk is full.",
         )
         .next("clear-foreign-object")
-        .remedy(drop),
+        .remedy(drop(&kind, &name)),
     )
 }
 
 /// The statement that an operator gives who knows that nobody needs it.
 fn drop(kind: &str, name: &str) -> String {
-    let quoted = format!("\"{}\"", name.replace('"', "\"\""));
+    let quoted = quote::ident(name);
     match kind {
-        // A slot's name is made of lower-case letters, digits and underscores.
-        "replication slot" => format!("SELECT pg_drop_replication_slot('{name}');"),
+        "replication slot" => format!("SELECT pg_drop_replication_slot({});", quote::literal(name)),
         "subscription" => format!(
             "ALTER SUBSCRIPTION {quoted} DISABLE;\nALTER SUBSCRIPTION {quoted} SET (slot_name = NONE);\nDROP SUBSCRIPTION {quoted};"
         ),

@@ -1,6 +1,7 @@
 //! Waits for a calm moment: no transaction that is older than half of the drain budget, be it a client's of the routers or
-//! one that has written and came past them; and, where the policy says so, no session that cannot be moved. A transaction of three seconds must stall nobody, so the hold does not begin
-//! while one is open; when the wait is over, the drain policy decides.
+//! one that has written and came past them; and, where the policy says so, no session that cannot be moved. A transaction
+//! of three seconds must stall nobody, so the hold does not begin while one is open; when the wait is over, the drain
+//! policy decides.
 
 use std::time::Duration;
 
@@ -23,28 +24,45 @@ const SERVER_POLL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct AwaitCalm(pub Direction);
 
-/// The oldest open transaction.
-struct Oldest {
-    age: Duration,
-    what: String,
+/// What there is to wait for.
+enum Seen {
+    /// So many sessions would have to be ended that are to be waited for.
+    Pinned(u64),
+    /// The oldest open transaction.
+    Oldest { age: Duration, what: String, again: Duration },
+}
+
+impl Seen {
+    fn is_calm(&self, world: &World) -> bool {
+        matches!(self, Seen::Oldest { age, .. } if *age <= world.settings.calm_below())
+    }
+
+    fn told(&self) -> String {
+        match self {
+            Seen::Pinned(pinned) => format!("{pinned} client sessions hold what cannot be carried"),
+            Seen::Oldest { age, what, .. } => format!("{what} is open for {} ms", age.as_millis()),
+        }
+    }
+
     /// When it is worth another look.
-    again: Duration,
+    fn again(&self) -> Duration {
+        match self {
+            Seen::Pinned(_) => SERVER_POLL,
+            Seen::Oldest { again, .. } => *again,
+        }
+    }
 }
 
 impl AwaitCalm {
-    /// How many sessions would have to be ended that are to be waited for.
-    async fn pinned(world: &World) -> Result<u64, StepError> {
-        if world.settings.on_pinned != OnPinned::Wait {
-            return Ok(0);
-        }
-        Ok(world.routers(|router| router.state()).await?.iter().map(|state| state.pinned).sum())
-    }
-
-    /// The oldest open transaction that would have to be waited for. The servers are asked only if the routers are calm.
-    async fn oldest(&self, world: &World) -> Result<Oldest, StepError> {
+    /// Asks the routers, and the servers only if those are calm.
+    async fn look(&self, world: &World) -> Result<Seen, StepError> {
         let states = world.routers(|router| router.state()).await?;
+        let pinned = states.iter().map(|state| state.pinned).sum();
+        if pinned > 0 && world.settings.on_pinned == OnPinned::Wait {
+            return Ok(Seen::Pinned(pinned));
+        }
         let age = states.iter().map(|state| state.longest_transaction).max().unwrap_or_default();
-        let oldest = Oldest { age, what: "the oldest client transaction".into(), again: POLL };
+        let oldest = Seen::Oldest { age, what: "the oldest client transaction".into(), again: POLL };
         if age > world.settings.calm_below() {
             return Ok(oldest);
         }
@@ -55,7 +73,7 @@ impl AwaitCalm {
         let writers = world.each(self.0.from, look).await?.into_iter().flatten();
         Ok(writers.max().filter(|(direct, ..)| *direct > age).map_or(oldest, |(age, pid, name)| {
             let what = format!("a transaction that has written (process {pid}, database {name})");
-            Oldest { age, what, again: SERVER_POLL }
+            Seen::Oldest { age, what, again: SERVER_POLL }
         }))
     }
 }
@@ -75,51 +93,41 @@ impl Step<World> for AwaitCalm {
     }
 
     async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
-        let calm = self.oldest(world).await?.age <= world.settings.calm_below();
-        if Self::pinned(world).await? > 0 {
-            return Ok(Observation::NotDone);
-        }
-        Ok(if calm || world.waited_for_calm() { Observation::Done } else { Observation::NotDone })
+        let seen = self.look(world).await?;
+        let waited = world.waited_for_calm() && matches!(seen, Seen::Oldest { .. });
+        Ok(if seen.is_calm(world) || waited { Observation::Done } else { Observation::NotDone })
     }
 
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
         let (bound, until) = (world.settings.calm_wait, Instant::now() + world.settings.calm_wait);
         loop {
-            let pinned = Self::pinned(world).await?;
-            if pinned > 0 {
-                if cx.stop().is_requested() {
-                    return Err(StepError::Stopped);
-                }
-                if Instant::now() >= until {
-                    return Err(pinned_sessions(pinned));
-                }
-                cx.say(format!("{pinned} client sessions hold what cannot be carried"));
-                sleep(SERVER_POLL).await;
-                continue;
-            }
-            let Oldest { age, what: which, again } = self.oldest(world).await?;
-            if age <= world.settings.calm_below() {
+            let seen = self.look(world).await?;
+            if seen.is_calm(world) {
                 return Ok(());
             }
             if cx.stop().is_requested() {
                 return Err(StepError::Stopped);
             }
-            if Instant::now() >= until && world.settings.on_drain != OnDrain::Abort {
-                world.note_waited_for_calm();
-                return Ok(());
-            }
             if Instant::now() >= until {
-                let what = format!(
-                    "no moment within {} ms without one older than {} ms",
-                    bound.as_millis(),
-                    world.settings.calm_below().as_millis()
-                );
-                return Err(StepError::refused("open transactions", what)
-                    .with_status(format!("{which} is open for {} ms", age.as_millis()))
-                    .with_code(code::DRAIN));
+                return match seen {
+                    Seen::Pinned(pinned) => Err(pinned_sessions(pinned)),
+                    Seen::Oldest { .. } if world.settings.on_drain != OnDrain::Abort => {
+                        world.note_waited_for_calm();
+                        Ok(())
+                    }
+                    Seen::Oldest { .. } => {
+                        let what = format!(
+                            "no moment within {} ms without one older than {} ms",
+                            bound.as_millis(),
+                            world.settings.calm_below().as_millis()
+                        );
+                        let refused = StepError::refused("open transactions", what);
+                        Err(refused.with_status(seen.told()).with_code(code::DRAIN))
+                    }
+                };
             }
-            cx.say(format!("{which} is open for {} ms", age.as_millis()));
-            sleep(again).await;
+            cx.say(seen.told());
+            sleep(seen.again()).await;
         }
     }
 }
