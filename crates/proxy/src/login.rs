@@ -139,8 +139,8 @@ async fn behind(shared: &Shared, stream: &mut Stream, peer: SocketAddr) -> Optio
     None
 }
 
-/// Serves one accepted connection to its end. When there is a session it goes on as a task of its own, with the connection's place, and takes no memory for the way
-/// it came.
+/// Serves one accepted connection to its end. When there is a session it goes on as a task of its own, with the
+/// connection's place, and takes no memory for the way it came.
 pub(crate) async fn serve(shared: Arc<Shared>, mut stream: Stream, peer: Peer, place: Place) {
     Stats::count(&shared.stats.accepted);
     let client_addr = match peer {

@@ -152,7 +152,8 @@ impl Proxy {
             let failed = |source| StartError::Listen { address: address.to_string(), source };
             let listener = TcpListener::bind(address).await.map_err(failed)?;
             self.addresses.push(listener.local_addr().map_err(failed)?);
-            self.tasks.spawn(accept_tcp(self.door(), listener, behind, self.stop.subscribe()));
+            let listener = Listener::Tcp { listener, behind };
+            self.tasks.spawn(accept(self.door(), listener, self.stop.subscribe()));
         }
         if let Some(path) = socket_path(&self.shared.config) {
             let failed = |source| StartError::Listen { address: path.display().to_string(), source };
@@ -165,7 +166,8 @@ impl Proxy {
                 .map(|meta| std::os::unix::fs::MetadataExt::uid(&meta))
                 .map_err(failed)?;
             self.socket = Some(path);
-            self.tasks.spawn(accept_unix(self.door(), listener, us, self.stop.subscribe()));
+            let listener = Listener::Unix { listener, us };
+            self.tasks.spawn(accept(self.door(), listener, self.stop.subscribe()));
         }
         Ok(())
     }
@@ -273,7 +275,7 @@ async fn refresh_in_turns(shared: &Shared) {
     let stale = stale(shared);
     for some in stale.chunks(stale.len().div_ceil(REFRESH_TURNS).max(1)) {
         let Some(side) = shared.warm_side() else { return };
-        for entry in some {
+        for entry in some.iter().filter(|entry| lags(shared, entry)) {
             entry.tell(Command::Warm { side, reply: None });
         }
         tokio::time::sleep(REFRESH_BREATH).await;
@@ -284,11 +286,14 @@ fn stale(shared: &Shared) -> Vec<Arc<Entry>> {
     if shared.warm_side().is_none() {
         return Vec::new();
     }
-    // Locks of a hold that came to nothing are given back soon, also by sessions that say nothing.
-    let is_open = !shared.gate.is_closed();
     let mut all = shared.registry.all();
-    all.retain(|entry| entry.stale.load(Relaxed) || (is_open && entry.details().ghosts));
+    all.retain(|entry| lags(shared, entry));
     all
+}
+
+/// Whether a session is to be told. Locks of a hold that came to nothing are given back soon, also by those that say nothing.
+fn lags(shared: &Shared, entry: &Entry) -> bool {
+    entry.stale.load(Relaxed) || (!shared.gate.is_closed() && entry.details().ghosts)
 }
 
 /// What a listener hands its connections to, and how many more it may.
@@ -305,39 +310,51 @@ impl Door {
     }
 }
 
-/// Accepts connections until told to stop. `behind` a load balancer each says whose it is.
-async fn accept_tcp(door: Door, listener: TcpListener, behind: bool, mut stop: watch::Receiver<bool>) {
-    let next = async || {
-        let place = door.place().await?;
-        let (stream, peer) = listener.accept().await?;
-        keep_alive(&stream);
-        let connection = Accepted::Tcp(stream.into_std()?);
-        let peer = if behind { Peer::Balancer(peer) } else { Peer::Tcp(peer) };
-        door.entrance.admit(connection, peer, place);
-        Ok(())
-    };
-    loop {
-        tokio::select! {
-            accepted = next() => after_accept(accepted).await,
-            _ = stop.changed() => return,
+/// What connections come in by.
+#[derive(Debug)]
+enum Listener {
+    /// Behind a load balancer each connection says whose it is.
+    Tcp { listener: TcpListener, behind: bool },
+    /// `us` is the proxy's own operating-system user.
+    Unix { listener: UnixListener, us: u32 },
+}
+
+impl Listener {
+    async fn next(&self) -> std::io::Result<(Accepted, Peer)> {
+        match self {
+            Self::Tcp { listener, behind } => {
+                let (stream, peer) = listener.accept().await?;
+                keep_alive(&stream);
+                let peer = if *behind { Peer::Balancer(peer) } else { Peer::Tcp(peer) };
+                Ok((Accepted::Tcp(stream.into_std()?), peer))
+            }
+            Self::Unix { listener, us } => {
+                let (stream, _) = listener.accept().await?;
+                let uid = stream.peer_cred().map(|cred| cred.uid()).ok();
+                let peer = if uid == Some(*us) || uid == Some(0) { Peer::Us } else { Peer::Local };
+                Ok((Accepted::Unix(stream.into_std()?), peer))
+            }
         }
     }
 }
 
-/// As [`accept_tcp`]; `us` is the proxy's own operating-system user.
-async fn accept_unix(door: Door, listener: UnixListener, us: u32, mut stop: watch::Receiver<bool>) {
+/// Accepts connections until told to stop.
+async fn accept(door: Door, listener: Listener, mut stop: watch::Receiver<bool>) {
     let next = async || {
         let place = door.place().await?;
-        let (stream, _) = listener.accept().await?;
-        let uid = stream.peer_cred().map(|cred| cred.uid()).ok();
-        let peer = if uid == Some(us) || uid == Some(0) { Peer::Us } else { Peer::Local };
-        door.entrance.admit(Accepted::Unix(stream.into_std()?), peer, place);
-        Ok(())
+        let (connection, peer) = listener.next().await?;
+        door.entrance.admit(connection, peer, place);
+        Ok::<_, std::io::Error>(())
     };
     loop {
-        tokio::select! {
-            accepted = next() => after_accept(accepted).await,
+        let accepted = tokio::select! {
+            accepted = next() => accepted,
             _ = stop.changed() => return,
+        };
+        if let Err(error) = accepted {
+            // Out of descriptors, most likely: it passes when sessions end.
+            tracing::warn!(%error, "cannot accept a connection");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }
@@ -356,12 +373,4 @@ fn keep_alive(stream: &TcpStream) {
 /// the console. Further ones wait in the kernel's queue.
 fn most_connections(shared: &Shared) -> usize {
     shared.config.limits.max_clients + 100
-}
-
-/// A failure is out of descriptors, most likely: it passes when sessions end.
-async fn after_accept(accepted: std::io::Result<()>) {
-    if let Err(error) = accepted {
-        tracing::warn!(%error, "cannot accept a connection");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }

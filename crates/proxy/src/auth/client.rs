@@ -102,9 +102,9 @@ impl<L: VerifierLookup> ClientLogin<L> {
         &self.lookup
     }
 
-    /// Runs the exchange with a client whose startup packet has been read. On success the client waits for AuthenticationOk, which the caller
-    /// sends when it has an upstream: with [`AuthMethod::Cleartext`] nobody has checked the password yet. The caller
-    /// bounds the time.
+    /// Runs the exchange with a client whose startup packet has been read. On success the client waits for
+    /// AuthenticationOk, which the caller sends when it has an upstream: with [`AuthMethod::Cleartext`] nobody has checked
+    /// the password yet. The caller bounds the time.
     ///
     /// # Errors
     /// [`ClientLoginError`]; the client has been told.

@@ -21,7 +21,7 @@ mod warm;
 mod warm_words;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::Acquire;
 
 use bytes::BytesMut;
 use pgteal_wire::cancel::CancelKey;
@@ -178,6 +178,8 @@ struct Census {
     stale: usize,
     pinned: usize,
     failed: usize,
+    /// They only need time, and a repoint now would end them.
+    unready: usize,
     longest_us: u64,
 }
 
@@ -185,7 +187,7 @@ fn census(shared: &Shared) -> Census {
     let now = shared.registry.now();
     let mut census = Census::default();
     for entry in shared.registry.all() {
-        let stale = entry.stale.load(Relaxed);
+        let stale = entry.stale.load(Acquire);
         let details = entry.details();
         let ready = details.warm == WarmState::Ready;
         census.sessions += 1;
@@ -193,6 +195,7 @@ fn census(shared: &Shared) -> Census {
         census.stale += usize::from(stale);
         census.pinned += usize::from(!details.pins.is_empty());
         census.failed += usize::from(matches!(details.warm, WarmState::Failed(_)));
+        census.unready += usize::from(stale && details.presence);
         census.longest_us = census.longest_us.max(entry.inside_for(now).unwrap_or(0));
     }
     census

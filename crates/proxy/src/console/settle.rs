@@ -18,20 +18,14 @@ pub(super) async fn settle(shared: &Shared, epoch: u64, limit: Duration) -> Resu
             round::tell(shared, &behind, side, limit, None).await;
         }
     }
-    let unready = shared.registry.all().iter().filter(|entry| is_unready(entry)).count();
     let census = census(shared);
     Ok(Answer::one([
         ("warm", census.warm.to_string()),
         ("stale", census.stale.to_string()),
         ("failed", census.failed.to_string()),
         ("pinned", census.pinned.to_string()),
-        ("unready", unready.to_string()),
+        ("unready", census.unready.to_string()),
     ]))
-}
-
-/// Whether a repoint now would end a session that only needed more time.
-fn is_unready(entry: &Arc<Entry>) -> bool {
-    entry.stale.load(Acquire) && entry.details().presence
 }
 
 fn is_behind(entry: &Arc<Entry>) -> bool {

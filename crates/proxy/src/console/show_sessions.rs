@@ -1,7 +1,7 @@
 //! Owns `SHOW SESSIONS`. Changes nothing.
 //!
-//! `class` is `pinned` for what the last look at the session found, else `draining` inside a transaction, else `movable`; `reason` says
-//! why, and `since_ms` for how long. Sessions are looked at by `LOOK` and `WARM`, and from a `WARM` on when they
+//! `class` is `pinned` for what the last look at the session found, else `draining` inside a transaction, else `movable`;
+//! `reason` says why, and `since_ms` for how long. Sessions are looked at by `LOOK` and `WARM`, and from a `WARM` on when they
 //! said something that may have changed what they hold, at the latest in the hold. What no catalogue shows is not in
 //! `reason`: custom settings whose name no text of the client and no function, policy or view of the database spells out, and
 //! what a server process keeps to itself (`currval`, variables and connections of extensions and procedural languages).

@@ -10,16 +10,12 @@
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use pgteal_wire::message::frontend::{put_bind, put_execute, put_parse, put_sync};
-use pgteal_wire::message::tag::front;
-use pgteal_wire::message::{put, put_cstr};
+use pgteal_wire::message::frontend::put_sync;
 
 use super::ask;
 use super::observe::{self, Row};
 use crate::upstream::{TalkError, Upstream};
 
-/// The name of our statement. It is gone before a client could list it.
-const NAME: &[u8] = b"pgteal/look";
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY NOT DEFERRABLE";
 /// What `pg_stat_activity` shows last of an idle session that was looked at.
 const COMMIT: &str = "COMMIT /* pgteal looked at this session */";
@@ -91,13 +87,13 @@ fn silenced(upstream: &Upstream, hurried: bool) -> Vec<&'static str> {
 
 fn unit(names: &[&str], silenced: &[&str]) -> BytesMut {
     let mut out = BytesMut::new();
-    say(&mut out, BEGIN);
+    ask::say(&mut out, BEGIN);
     for setting in silenced {
-        say(&mut out, &format!("SHOW {setting}"));
-        say(&mut out, &format!("SET LOCAL {setting} = 0"));
+        ask::say(&mut out, &format!("SHOW {setting}"));
+        ask::say(&mut out, &format!("SET LOCAL {setting} = 0"));
     }
-    say(&mut out, &observe::query(names, silenced));
-    say(&mut out, COMMIT);
+    ask::say(&mut out, &observe::query(names, silenced));
+    ask::say(&mut out, COMMIT);
     put_sync(&mut out);
     out
 }
@@ -105,24 +101,10 @@ fn unit(names: &[&str], silenced: &[&str]) -> BytesMut {
 /// What is left of a unit that failed is taken away.
 fn ended(in_failed_block: bool) -> BytesMut {
     let mut out = BytesMut::new();
-    close(&mut out);
+    ask::close(&mut out);
     if in_failed_block {
-        say(&mut out, "ROLLBACK");
+        ask::say(&mut out, "ROLLBACK");
     }
     put_sync(&mut out);
     out
-}
-
-pub(super) fn say(out: &mut BytesMut, sql: &str) {
-    put_parse(out, NAME, sql.as_bytes());
-    put_bind(out, NAME, &[None::<&[u8]>; 0]);
-    put_execute(out);
-    close(out);
-}
-
-fn close(out: &mut BytesMut) {
-    put(out, front::CLOSE, |out| {
-        out.extend_from_slice(b"S");
-        put_cstr(out, NAME);
-    });
 }

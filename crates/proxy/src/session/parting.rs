@@ -14,7 +14,6 @@ use pgteal_wire::message::frontend::{put_query, put_sync};
 
 use super::ask;
 use super::locks::Lock;
-use super::look;
 use crate::upstream::{TalkError, Upstream};
 
 /// Parts. What the server still had to say to the client goes to `aside`; answers how often each lock was held.
@@ -58,13 +57,13 @@ pub(super) async fn deepen(
 ) -> Result<(), TalkError> {
     let mut out = BytesMut::new();
     // Not as a simple query, which would take the client's unnamed statement away.
-    look::say(&mut out, "BEGIN");
-    look::say(&mut out, "SET LOCAL statement_timeout = 0");
-    look::say(&mut out, "SET LOCAL lock_timeout = 0");
+    ask::say(&mut out, "BEGIN");
+    ask::say(&mut out, "SET LOCAL statement_timeout = 0");
+    ask::say(&mut out, "SET LOCAL lock_timeout = 0");
     for (lock, count) in locks {
-        look::say(&mut out, &lock.take_more(count - 1));
+        ask::say(&mut out, &lock.take_more(count - 1));
     }
-    look::say(&mut out, "COMMIT");
+    ask::say(&mut out, "COMMIT");
     put_sync(&mut out);
     let mut aside = BytesMut::new();
     let answer = ask::unit(upstream, &out, limit, &mut aside).await?;

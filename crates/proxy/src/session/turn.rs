@@ -173,12 +173,7 @@ impl Session {
             if self.upstream.as_ref().is_none_or(|upstream| upstream.early.is_empty()) {
                 return Ok(());
             }
-            let drained = std::future::poll_fn(|cx| self.down.poll_drain(cx, &mut self.client));
-            match tokio::time::timeout(Duration::from_secs(1), drained).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(End::ClientGone(Some(error))),
-                Err(_) => return Err(End::Bounded("the client does not read")),
-            }
+            self.make_room().await?;
         }
     }
 

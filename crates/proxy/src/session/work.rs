@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// A session's upstream is made ready for what it has newly said no sooner than this after the last time.
 const REHEARSAL: Duration = Duration::from_secs(1);
 
+/// How long a client may take to read what is on the way to it.
+const READS: Duration = Duration::from_secs(1);
+
 /// How many `WARM` and `SETTLE` commands may wait for one session.
 const MAX_REPLIES: usize = 8;
 
@@ -210,13 +213,18 @@ impl Session {
         if self.down.put_cleared(bytes) {
             return Ok(());
         }
-        let drained = std::future::poll_fn(|cx| self.down.poll_drain(cx, &mut self.client));
-        match tokio::time::timeout(Duration::from_secs(1), drained).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(End::ClientGone(Some(error))),
-            Err(_) => return Err(End::Bounded("the client does not read")),
-        }
+        self.make_room().await?;
         self.client.write_all(bytes).await.map_err(|error| End::ClientGone(Some(error)))
+    }
+
+    /// Waits until the client has read what is on the way to it.
+    pub(super) async fn make_room(&mut self) -> Result<(), End> {
+        let drained = std::future::poll_fn(|cx| self.down.poll_drain(cx, &mut self.client));
+        match tokio::time::timeout(READS, drained).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(End::ClientGone(Some(error))),
+            Err(_) => Err(End::Bounded("the client does not read")),
+        }
     }
 
     /// Tells the console what there is to see.
@@ -239,9 +247,8 @@ impl Session {
                 false if details.pinned_since == 0 => details.pinned_since = self.shared.registry.now(),
                 false => {}
             }
-            details.locks = !self.holdings.locks.is_empty()
-                || matches!(&self.second, Second::Ready { state, .. } if !state.locks.is_empty());
             details.ghosts = matches!(&self.second, Second::Ready { state, .. } if !state.locks.is_empty());
+            details.locks = details.ghosts || !self.holdings.locks.is_empty();
             details.presence = self.holdings.needs_presence().is_some();
         }
     }

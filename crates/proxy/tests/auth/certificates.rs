@@ -3,9 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use pgteal_proxy::auth::{ClientLogin, Greeting, greet};
+use pgteal_proxy::auth::ClientLogin;
 use pgteal_proxy::config::{AuthMethod, ServerConfig, TlsConfig};
-use pgteal_proxy::stream::Stream;
 use pgteal_proxy::tls::ClientTls;
 use pgteal_proxy::{Config, Proxy};
 use pgteal_testkit::Cluster;
@@ -14,7 +13,7 @@ use tokio_postgres::config::{ChannelBinding, SslMode};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::front::{Front, lookup};
+use crate::front::{Front, greeted, lookup};
 use crate::libpq::psql;
 use crate::servers::{Certs, Leg, PASSWORD, install, server, server_config};
 
@@ -119,10 +118,7 @@ async fn a_login_is_bound_to_the_certificate_of_its_own_handshake() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let served = tokio::spawn(async move {
-        let stream = Stream::Tcp(listener.accept().await.unwrap().0);
-        let Greeting::Session { mut stream, .. } = greet(stream, Some(&tls), true).await.unwrap() else {
-            panic!("no session")
-        };
+        let mut stream = greeted(&listener, &tls).await;
         fs::copy(second.file("server.crt"), &files.cert).unwrap();
         fs::copy(second.file("server.key"), &files.key).unwrap();
         tls.reload().unwrap();

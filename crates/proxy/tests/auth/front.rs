@@ -50,6 +50,15 @@ pub(crate) fn lookup(server: &ServerConfig, cache_ms: u64) -> Arc<AuthQuery> {
     Arc::new(AuthQuery::new(&config, Credentials::password(PASSWORD), target(server), LIMIT))
 }
 
+/// The next client, up to its startup packet, where TLS is a must.
+pub(crate) async fn greeted(listener: &TcpListener, tls: &ClientTls) -> Stream {
+    let stream = Stream::Tcp(listener.accept().await.unwrap().0);
+    match greet(stream, Some(tls), true).await.unwrap() {
+        Greeting::Session { stream, .. } => stream,
+        other => panic!("no session: {other:?}"),
+    }
+}
+
 struct Session {
     login: ClientLogin<Arc<AuthQuery>>,
     tls: ClientTls,

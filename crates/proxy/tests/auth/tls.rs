@@ -16,6 +16,7 @@ use pgteal_wire::startup::{ProtocolVersion, StartupMessage};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+use crate::front::greeted;
 use crate::servers::{Certs, PASSWORD, server};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -105,10 +106,7 @@ async fn channel_binding_is_used_when_it_is_offered() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let served = tokio::spawn(async move {
-            let stream = Stream::Tcp(listener.accept().await.unwrap().0);
-            let Greeting::Session { mut stream, .. } = greet(stream, Some(&tls), true).await.unwrap() else {
-                panic!("no session")
-            };
+            let mut stream = greeted(&listener, &tls).await;
             let offered = ServerBinding::EndPoint(stream.end_point().unwrap().to_vec());
             let verifier = Verifier::generate(PASSWORD.as_bytes());
             let mut exchange = ScramServer::new(b"scram_user", verifier, offered);
