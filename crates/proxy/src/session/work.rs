@@ -267,10 +267,11 @@ impl Session {
             _ => return,
         };
         self.urgent = false;
+        // First: who has our answer looks at once at what is published.
+        self.publish();
         for reply in self.warm_replies.drain(..) {
             let _ = reply.try_send((self.entry.id, answer.clone()));
         }
-        self.publish();
     }
 
     /// Acts on what interrupted the relay.
