@@ -127,7 +127,12 @@ impl Window {
         }
         let Some(room) = self.data.get_mut(self.end..) else { return Poll::Pending };
         let mut buf = ReadBuf::new(room);
-        ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
+        let Poll::Ready(read) = Pin::new(stream).poll_read(cx, &mut buf) else {
+            // At once: the other direction's window is filled from the same bytes.
+            self.rest();
+            return Poll::Pending;
+        };
+        read?;
         let count = buf.filled().len();
         self.end += count;
         self.wide = if self.wide { self.end > self.capacity } else { self.end == self.data.len() };

@@ -1,7 +1,7 @@
 //! Owns the buffers that nobody uses just now, one store per thread, so that a connection has one only while bytes are
 //! on their way. Refuses to know what is in them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// Bytes kept per thread; more than that goes back to the system.
 const MOST: usize = 1024 * 1024;
@@ -13,13 +13,21 @@ struct Store {
 }
 
 thread_local! {
+    /// The one given back last. A session that looks for bytes and finds none takes it and gives it back at once, several times
+    /// for each statement.
+    static LAST: Cell<Box<[u8]>> = Cell::default();
     static STORE: RefCell<Store> = RefCell::default();
 }
 
 /// A buffer of that many bytes. What they are is undefined, and nobody's business: it is written before it is read.
 pub(crate) fn take(length: usize) -> Box<[u8]> {
+    let last = LAST.take();
+    if last.len() == length {
+        return last;
+    }
+    store(last);
     let kept = STORE.with_borrow_mut(|store| {
-        // The one given back last is the one that the processor's caches know.
+        // Those given back last are those that the processor's caches know.
         let at = store.buffers.iter().rposition(|buffer| buffer.len() == length)?;
         store.bytes -= length;
         Some(store.buffers.remove(at))
@@ -29,8 +37,17 @@ pub(crate) fn take(length: usize) -> Box<[u8]> {
 
 /// Gives one back.
 pub(crate) fn give_back(buffer: Box<[u8]>) {
+    if !buffer.is_empty() {
+        store(LAST.replace(buffer));
+    }
+}
+
+fn store(buffer: Box<[u8]>) {
+    if buffer.is_empty() {
+        return;
+    }
     STORE.with_borrow_mut(|store| {
-        if !buffer.is_empty() && store.bytes + buffer.len() <= MOST {
+        if store.bytes + buffer.len() <= MOST {
             store.bytes += buffer.len();
             store.buffers.push(buffer);
         }

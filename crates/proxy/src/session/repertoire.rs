@@ -14,7 +14,7 @@ const LONGEST: usize = 2048;
 /// After so many texts of shapes that are known, a session is taken to say nothing else, and only one text of so many is
 /// looked at until a new one is among them: shapes cost more than all else that is done with a text.
 const SETTLED: u32 = 64;
-const SAMPLE: u32 = 8;
+const SAMPLE: u32 = 32;
 
 /// What a statement looks like without its numbers and literals.
 pub(super) type Shape = u64;
@@ -81,8 +81,8 @@ impl Repertoire {
     /// A statement was forwarded; `types` are its declared parameter types, as a Parse message has them.
     pub(super) fn said(&mut self, text: &[u8], types: &[u8]) {
         self.unanswered = None;
-        self.familiar = self.familiar.saturating_add(1);
-        if self.familiar > SETTLED && !self.familiar.is_multiple_of(SAMPLE) {
+        self.familiar = if self.familiar < SETTLED + SAMPLE { self.familiar + 1 } else { SETTLED + 1 };
+        if self.familiar > SETTLED && self.familiar < SETTLED + SAMPLE {
             return;
         }
         if self.muted || types.len() > LONGEST || !is_query(text) {

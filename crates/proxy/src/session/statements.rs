@@ -57,7 +57,7 @@ impl Unnamed {
 
 /// The zero-terminated string at the start of a body, or all of it when its end was cut off.
 pub(super) fn name_of(body: &[u8]) -> &[u8] {
-    body.iter().position(|byte| *byte == 0).and_then(|end| body.get(..end)).unwrap_or(body)
+    memchr::memchr(0, body).and_then(|end| body.get(..end)).unwrap_or(body)
 }
 
 /// Capacity that the unnamed statement's message keeps from one to the next, in bytes.
