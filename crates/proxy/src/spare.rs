@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 
-/// Bytes kept per thread; more than that goes back to the system.
+/// Bytes in a thread's store, beside the buffer given back last; more than that goes back to the system.
 const MOST: usize = 1024 * 1024;
 
 #[derive(Default)]
@@ -13,8 +13,8 @@ struct Store {
 }
 
 thread_local! {
-    /// The one given back last. A session that looks for bytes and finds none takes it and gives it back at once, several times
-    /// for each statement.
+    /// The one given back last. A session that looks for bytes and finds none takes it and gives it back at once,
+    /// several times for each statement.
     static LAST: Cell<Box<[u8]>> = Cell::default();
     static STORE: RefCell<Store> = RefCell::default();
 }
