@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::gate::Gate;
+use crate::roll::Use;
 use crate::route::Side;
 use crate::upstream::Upstream;
 
@@ -37,6 +38,7 @@ impl Farewell {
 
     /// Takes an upstream that nobody uses any more, with no transaction open on it.
     pub(crate) fn leave(&self, upstream: Upstream) {
+        upstream.ticket.set(Use::Left);
         let mut left = self.left();
         if left.len() >= self.most {
             drop(left);

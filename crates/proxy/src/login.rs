@@ -22,6 +22,7 @@ use crate::auth::{self, AuthQuery, ClientLogin, Credentials, Greeting, Target, T
 use crate::cancel;
 use crate::config::Config;
 use crate::console;
+use crate::lobby::{Named, Seat};
 use crate::mailbox::Mailbox;
 use crate::proxy_protocol;
 use crate::registry::{Details, Entry};
@@ -151,6 +152,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: Stream, peer: Peer, p
             None => return,
         },
     };
+    let seat = shared.lobby.enter(shared.registry.next_id(), client_addr.clone());
     let limit = shared.config.limits.client_login();
     let login = &shared.login;
     let greeting =
@@ -177,23 +179,26 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: Stream, peer: Peer, p
         let report = Report::fatal("28000", "no PostgreSQL user name specified in startup packet");
         return refuse(stream, report).await;
     }
-    wait_for_the_gate(&shared).await;
+    seat.is(Named::of(&startup));
+    wait_for_the_gate(&shared, &seat).await;
     let Some((stream, startup, credentials)) = authenticate(&shared, stream, startup).await else { return };
     let origin = Arc::new(Origin { startup, credentials });
-    if let Some(session) = begin(shared, stream, origin, client_addr).await {
+    if let Some(session) = begin(shared, stream, origin, client_addr, seat).await {
         tokio::spawn(session.run(place));
     }
 }
 
 /// During a hold a new connection waits here: nothing of it reaches a server before the release. The hold's own limit
 /// bounds the wait.
-async fn wait_for_the_gate(shared: &Arc<Shared>) {
+async fn wait_for_the_gate(shared: &Arc<Shared>, seat: &Seat) {
     while shared.gate.is_closed() {
         let opened = shared.gate.opened();
         tokio::pin!(opened);
         opened.as_mut().enable();
         if shared.gate.is_closed() {
+            seat.held(true);
             opened.await;
+            seat.held(false);
         }
     }
 }
@@ -221,7 +226,11 @@ async fn authenticate(
 
 /// Opens the first upstream, inside the gate: a hold that comes meanwhile waits for it, so that no connection is opened
 /// on a side that is about to be fenced.
-async fn open_inside(shared: &Arc<Shared>, origin: &Origin) -> Result<(Upstream, BytesMut), OpenError> {
+async fn open_inside(
+    shared: &Arc<Shared>,
+    origin: &Origin,
+    seat: &Seat,
+) -> Result<(Upstream, BytesMut), OpenError> {
     let mut pass = Pass::outside(Arc::clone(&shared.gate));
     loop {
         let opened = shared.gate.opened();
@@ -230,7 +239,9 @@ async fn open_inside(shared: &Arc<Shared>, origin: &Origin) -> Result<(Upstream,
         if pass.enter().is_some() {
             return open_first(shared, origin, shared.gate.course()).await;
         }
+        seat.held(true);
         opened.await;
+        seat.held(false);
     }
 }
 
@@ -239,8 +250,9 @@ async fn begin(
     mut stream: Stream,
     origin: Arc<Origin>,
     client_addr: String,
+    seat: Seat,
 ) -> Option<Box<Session>> {
-    let (upstream, notices) = match open_inside(&shared, &origin).await {
+    let (upstream, notices) = match open_inside(&shared, &origin, &seat).await {
         Ok(opened) => opened,
         Err(error) => {
             tracing::info!(%error, "no upstream for a new session");
@@ -268,7 +280,7 @@ async fn begin(
     let text =
         |name: &str| String::from_utf8_lossy(origin.startup.get(name).unwrap_or_default()).into_owned();
     let entry = Arc::new(Entry {
-        id: shared.registry.next_id(),
+        id: seat.id(),
         user: text("user"),
         database: String::from_utf8_lossy(origin.startup.database().unwrap_or_default()).into_owned(),
         application_name: text("application_name"),
@@ -276,6 +288,8 @@ async fn begin(
         key,
         inside_since: AtomicU64::new(0),
         held: AtomicBool::new(false),
+        held_since: AtomicU64::new(0),
+        held_bytes: AtomicU64::new(0),
         stale: AtomicBool::new(false),
         queries: AtomicU64::new(0),
         details: std::sync::Mutex::new(Details::default()),

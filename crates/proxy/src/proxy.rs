@@ -137,6 +137,8 @@ impl Proxy {
             gate: Arc::new(Gate::new(saved.route, saved.epoch)),
             registry: Registry::new(),
             stats: Stats::default(),
+            lobby: Arc::default(),
+            roll: Arc::default(),
             recorder: Arc::new(Recorder::new(file, saved)),
             login,
             farewell: Arc::new(Farewell::new(config.limits.max_clients)),

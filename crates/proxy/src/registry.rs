@@ -98,6 +98,10 @@ pub(crate) struct Entry {
     /// Microseconds since the proxy's start at which it went inside the gate; 0 outside.
     pub(crate) inside_since: AtomicU64,
     pub(crate) held: AtomicBool,
+    /// Microseconds since the proxy's start at which it last began to wait before the gate.
+    pub(crate) held_since: AtomicU64,
+    /// Bytes of its client that wait there.
+    pub(crate) held_bytes: AtomicU64,
     /// Its second upstream is behind what the session holds.
     pub(crate) stale: AtomicBool,
     pub(crate) queries: AtomicU64,
@@ -116,6 +120,11 @@ impl Entry {
             0 => None,
             since => Some(now.saturating_sub(since)),
         }
+    }
+
+    /// What its client calls itself now.
+    pub(crate) fn shown_name(&self) -> String {
+        self.details().renamed.clone().unwrap_or_else(|| self.application_name.clone())
     }
 
     /// Tells it something. False when its mailbox is full: it will find out by itself at its next message.

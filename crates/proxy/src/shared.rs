@@ -10,9 +10,11 @@ use crate::auth::Target;
 use crate::config::Config;
 use crate::farewell::Farewell;
 use crate::gate::Gate;
+use crate::lobby::Lobby;
 use crate::login::Login;
 use crate::recorder::Recorder;
 use crate::registry::Registry;
+use crate::roll::Roll;
 use crate::route::Side;
 use crate::session::Vocabulary;
 use crate::stats::Stats;
@@ -26,6 +28,10 @@ pub(crate) struct Shared {
     pub(crate) gate: Arc<Gate>,
     pub(crate) registry: Registry,
     pub(crate) stats: Stats,
+    /// Connections that are no sessions yet.
+    pub(crate) lobby: Arc<Lobby>,
+    /// Connections to servers.
+    pub(crate) roll: Arc<Roll>,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) login: Login,
     /// Held by who reads certificates again.

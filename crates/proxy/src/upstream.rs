@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
 use crate::auth::Target;
 use crate::gate::Course;
+use crate::roll::Ticket;
 use crate::stream::Stream;
 
 /// What the server reported of its settings, in the order of arrival: each name and each value with a zero byte behind
@@ -89,6 +90,7 @@ pub(crate) struct Upstream {
     pub(crate) cancel: Option<CancelKey>,
     pub(crate) server: Arc<Target>,
     pub(crate) course: Course,
+    pub(crate) ticket: Ticket,
     /// Bytes that came after the last message that was waited for.
     pub(crate) early: BytesMut,
 }

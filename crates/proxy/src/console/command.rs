@@ -12,6 +12,9 @@ pub(crate) enum Command {
     ShowConfig,
     ShowState,
     ShowSessions,
+    ShowRoutes,
+    ShowUpstreams,
+    ShowHeld,
     ShowStats,
     Look { limit: Duration },
     Warm { side: Side, epoch: u64, limit: Duration },
@@ -26,12 +29,15 @@ pub(crate) enum Command {
 }
 
 /// Every command with its form, for `SHOW HELP` and for errors.
-pub(crate) const FORMS: [(&str, &str); 16] = [
+pub(crate) const FORMS: [(&str, &str); 19] = [
     ("SHOW VERSION", "the program's version"),
     ("SHOW HELP", "this list"),
     ("SHOW CONFIG", "the configuration, without secrets"),
     ("SHOW STATE", "the gate, the route and who drives"),
     ("SHOW SESSIONS", "every client session"),
+    ("SHOW ROUTES", "blue and green: where they are, which one is active, what is on each"),
+    ("SHOW UPSTREAMS", "every connection to a server, with the pid that pg_stat_activity knows it by"),
+    ("SHOW HELD", "who waits before the gate, and for how long"),
     ("SHOW STATS", "counters since the start or RESET STATS"),
     ("LOOK [LIMIT <ms>]", "look at what every idle session holds, for SHOW SESSIONS; open nothing"),
     ("WARM <blue|green> EPOCH <n> [LIMIT <ms>]", "open every idle session's upstream on that side ahead"),
@@ -155,6 +161,9 @@ pub(crate) fn parse(text: &str) -> Result<Option<Command>, Complaint> {
         ["SHOW", "CONFIG"] => Some(Command::ShowConfig),
         ["SHOW", "STATE"] => Some(Command::ShowState),
         ["SHOW", "SESSIONS"] => Some(Command::ShowSessions),
+        ["SHOW", "ROUTES"] => Some(Command::ShowRoutes),
+        ["SHOW", "UPSTREAMS"] => Some(Command::ShowUpstreams),
+        ["SHOW", "HELD"] => Some(Command::ShowHeld),
         ["SHOW", "STATS"] => Some(Command::ShowStats),
         ["RESET", "STATS"] => Some(Command::ResetStats),
         _ => None,

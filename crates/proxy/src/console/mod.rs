@@ -14,9 +14,12 @@ mod repoint;
 mod round;
 mod settle;
 mod show_config;
+mod show_held;
+mod show_routes;
 mod show_sessions;
 mod show_state;
 mod show_stats;
+mod show_upstreams;
 mod warm;
 mod warm_words;
 
@@ -153,6 +156,9 @@ async fn execute(shared: &Arc<Shared>, command: Command) -> Result<Answer, Refus
         Command::ShowConfig => Ok(show_config::show_config(shared)),
         Command::ShowState => Ok(show_state::show_state(shared)),
         Command::ShowSessions => Ok(show_sessions::show_sessions(shared)),
+        Command::ShowRoutes => Ok(show_routes::show_routes(shared)),
+        Command::ShowUpstreams => Ok(show_upstreams::show_upstreams(shared)),
+        Command::ShowHeld => Ok(show_held::show_held(shared)),
         Command::ShowStats => Ok(show_stats::show_stats(shared)),
         Command::Reload => reload::reload(shared).await,
         Command::ResetStats => {

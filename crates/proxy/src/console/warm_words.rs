@@ -76,6 +76,8 @@ mod tests {
             key: None,
             inside_since: AtomicU64::new(0),
             held: AtomicBool::new(false),
+            held_since: AtomicU64::new(0),
+            held_bytes: AtomicU64::new(0),
             stale: AtomicBool::new(false),
             queries: AtomicU64::new(0),
             details: Mutex::new(Details::default()),

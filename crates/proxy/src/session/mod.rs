@@ -208,6 +208,7 @@ impl Session {
                 details.pins = vec!["a replication connection".into()];
             }
         }
+        upstream.ticket.belongs_to(entry.id);
         shared.registry.add(Arc::clone(&entry));
         // After the registry: a WARM that comes now either finds us there or has set the side already.
         let target = shared.warm_side().filter(|side| *side != upstream.course.side);

@@ -12,6 +12,7 @@ use super::repertoire::Line;
 use super::replay::{self, RefusedStatement, ReplayError, State};
 use crate::auth::{self, UpstreamError};
 use crate::gate::Course;
+use crate::roll::Use;
 use crate::route::Side;
 use crate::shared::Shared;
 use crate::upstream::{Params, TalkError, Upstream};
@@ -81,12 +82,16 @@ async fn open(
     for (name, value) in &opened.parameters {
         params.set(name, value);
     }
+    let names = (origin.user(), startup.database().unwrap_or_default());
+    let (key, tls) = (opened.cancel_key.as_ref(), opened.stream.is_tls());
+    let ticket = shared.roll.enter(course.side, names, key, tls);
     let upstream = Upstream {
         stream: opened.stream,
         params,
         cancel: opened.cancel_key,
         server: Arc::clone(server),
         course,
+        ticket,
         early: opened.leftover,
     };
     Ok((upstream, opened.notices))
@@ -141,6 +146,7 @@ pub(super) async fn open_second(
         return Err(OpenError::Outdated(why));
     }
     let (mut upstream, _) = opened?;
+    upstream.ticket.set(Use::Ahead);
     let replayed = tokio::time::timeout(limit, replay::replay(&mut upstream, None, &want)).await;
     finish(&shared, replayed)?;
     rehearsed(&shared, &mut upstream, &mut want, &lines).await?;

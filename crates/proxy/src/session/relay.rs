@@ -123,12 +123,13 @@ impl Session {
                 Err(error) => return Poll::Ready(Wake::BadBytes { from_client: true, error }),
             }
             // After the scan, which may just have begun to wait.
-            if let Some(before) = &mut self.before
-                && before.opened.as_mut().poll(cx).is_ready()
-            {
-                before.opened = Box::pin(self.shared.gate.opened());
-                before.opened.as_mut().enable();
-                continue;
+            if let Some(before) = &mut self.before {
+                self.entry.held_bytes.store(self.up.pending().len() as u64, Relaxed);
+                if before.opened.as_mut().poll(cx).is_ready() {
+                    before.opened = Box::pin(self.shared.gate.opened());
+                    before.opened.as_mut().enable();
+                    continue;
+                }
             }
             if self.write_to_server(cx) && self.dropping.is_some() {
                 // What is dropped lies behind what was written just now.
@@ -266,6 +267,7 @@ impl Session {
             let mut opened = Box::pin(self.shared.gate.opened());
             opened.as_mut().enable();
             self.before = Some(Before { place: self.shared.gate.wait_here(), opened });
+            self.entry.held_since.store(self.shared.registry.now(), Relaxed);
             self.entry.held.store(true, Relaxed);
         }
     }

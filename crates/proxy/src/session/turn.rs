@@ -11,6 +11,7 @@ use super::ending::End;
 use super::locks::{self, Lock};
 use super::{OpenError, Second, Session, State, open, parting};
 use crate::registry::TurnAnswer;
+use crate::roll::Use;
 use crate::stats::Stats;
 use crate::upstream::{TalkError, Upstream};
 
@@ -97,6 +98,8 @@ impl Session {
             details.side = Some(upstream.course.side);
             details.cancel = upstream.cancel.clone().map(|key| (Arc::clone(&upstream.server), key));
         }
+        upstream.ticket.set(Use::Session);
+        upstream.ticket.belongs_to(self.entry.id);
         self.upstream = Some(upstream);
         self.server_said_why = false;
         if !changes.is_empty() {
@@ -204,6 +207,7 @@ impl Session {
                 }
             }
             Ok((upstream, state)) => {
+                upstream.ticket.belongs_to(self.entry.id);
                 self.second = Second::Ready { upstream: Box::new(upstream), state: Box::new(state) }
             }
             Err(error @ OpenError::Rehearsal(_)) => {

@@ -1,0 +1,6 @@
+//! What operators see of the proxy and may do to it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod shown;
+#[path = "../world/mod.rs"]
+mod world;
