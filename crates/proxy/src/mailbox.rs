@@ -10,6 +10,8 @@ use crate::registry::Command;
 
 /// Commands that may wait.
 const MOST: usize = 16;
+/// And so many more that must not be lost.
+const MORE: usize = 16;
 
 /// The mailbox of one session.
 #[derive(Debug, Default)]
@@ -27,10 +29,12 @@ struct Inner {
 }
 
 impl Mailbox {
-    /// Puts a command into it; false when it is full, or when nobody reads it any more.
-    pub(crate) fn put(&self, command: Command) -> bool {
+    /// Puts a command into it; false when it is full, or when nobody reads it any more. There is more room for what `must`
+    /// come in: others cannot fill that up.
+    pub(crate) fn put(&self, command: Command, must: bool) -> bool {
         let mut inner = self.lock();
-        if inner.closed || inner.commands.len() >= MOST {
+        let room = if must { MOST + MORE } else { MOST };
+        if inner.closed || inner.commands.len() >= room {
             return false;
         }
         inner.commands.push_back(command);
@@ -99,19 +103,21 @@ mod tests {
     #[test]
     fn commands_come_out_in_order_and_wake_each_time() {
         let (mailbox, woken) = (Mailbox::default(), Arc::new(Counting(AtomicUsize::new(0))));
-        assert!(mailbox.put(Command::Cool), "before anybody listens");
+        assert!(mailbox.put(Command::Cool, false), "before anybody listens");
         mailbox.wake(&Waker::from(Arc::clone(&woken)));
         assert!(matches!(mailbox.take(), Some(Command::Cool)));
         assert!(mailbox.take().is_none());
         for n in 0..MOST {
             let reply = None;
-            assert!(mailbox.put(Command::End { why: n.to_string(), reply }));
+            assert!(mailbox.put(Command::End { why: n.to_string(), reply }, false));
         }
-        assert!(!mailbox.put(Command::Cool), "no more than {MOST}");
-        assert_eq!(woken.0.load(SeqCst), MOST);
+        assert!(!mailbox.put(Command::Cool, false), "no more than {MOST}");
+        assert!(mailbox.put(Command::Cool, true), "others do not take its place");
+        assert_eq!(woken.0.load(SeqCst), MOST + 1);
         for n in 0..MOST {
             assert!(matches!(mailbox.take(), Some(Command::End { why, .. }) if why == n.to_string()));
         }
+        assert!(matches!(mailbox.take(), Some(Command::Cool)));
         assert!(mailbox.take().is_none());
     }
 
@@ -119,11 +125,11 @@ mod tests {
     fn who_waits_for_an_answer_learns_that_nobody_reads() {
         let mailbox = Mailbox::default();
         let (reply, mut answer) = tokio::sync::mpsc::channel(1);
-        assert!(mailbox.put(Command::Turn { reply }));
+        assert!(mailbox.put(Command::Turn { reply }, true));
         assert!(!mailbox.is_closed());
         mailbox.close();
         assert!(mailbox.is_closed() && mailbox.take().is_none());
         assert_eq!(answer.try_recv(), Err(tokio::sync::mpsc::error::TryRecvError::Disconnected));
-        assert!(!mailbox.put(Command::Cool));
+        assert!(!mailbox.put(Command::Cool, false));
     }
 }

@@ -129,7 +129,9 @@ impl Entry {
 
     /// Tells it something. False when its mailbox is full: it will find out by itself at its next message.
     pub(crate) fn tell(&self, command: Command) -> bool {
-        self.mailbox.put(command)
+        // A replication stream asks no gate, so it would not find out; who is to be ended is.
+        let must = matches!(command, Command::Turn { .. } | Command::End { .. });
+        self.mailbox.put(command, must)
     }
 }
 

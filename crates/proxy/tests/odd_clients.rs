@@ -48,16 +48,7 @@ async fn odd_clients_are_looked_at_and_move_both_ways() {
         clients.push(client);
     }
     // While this one writes, a snapshot that is safe for serializable, read-only and deferrable is not to be had.
-    let (writer, connection) = tokio_postgres::Config::new()
-        .host_path(world.blue.socket_dir())
-        .port(world.blue.port())
-        .user("postgres")
-        .dbname("postgres")
-        .connect(NoTls)
-        .await
-        .unwrap();
-    tokio::spawn(connection);
-    writer.batch_execute("begin isolation level serializable; insert into writes values (1)").await.unwrap();
+    let writer = serializable_writer(&world.blue).await;
     let began = std::time::Instant::now();
     world.switch("green", 1).await;
     assert!(began.elapsed() < Duration::from_secs(4), "waited for the writer: {:?}", began.elapsed());
@@ -101,4 +92,54 @@ async fn who_may_not_be_asked_is_ended_alone() {
     assert_eq!((repointed["moved"].as_str(), repointed["ended"].as_str()), ("1", "1"), "{repointed:?}");
     assert!(odd.simple_query("select 1").await.is_err());
     assert_eq!(value(&other, "select who()").await, "green");
+}
+
+/// A session directly on a server, in a transaction after which no snapshot is safe until it ends.
+async fn serializable_writer(server: &pgteal_testkit::Cluster) -> Client {
+    let (writer, connection) = tokio_postgres::Config::new()
+        .host_path(server.socket_dir())
+        .port(server.port())
+        .user("postgres")
+        .dbname("postgres")
+        .connect(NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    writer.batch_execute("begin isolation level serializable; insert into writes values (1)").await.unwrap();
+    writer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn locks_move_whatever_their_session_makes_of_its_transactions() {
+    let world = World::new(SCHEMA).await;
+    let mut clients = Vec::new();
+    for sql in [
+        "set default_transaction_isolation = 'serializable'; set default_transaction_deferrable = on; \
+         set default_transaction_read_only = on",
+        "set statement_timeout = 1",
+    ] {
+        let client = world.client().await;
+        let key = clients.len();
+        let lock =
+            format!("select pg_advisory_lock({key}), pg_advisory_lock({key}), pg_advisory_lock(7{key})");
+        client.batch_execute(&lock).await.unwrap();
+        client.batch_execute(sql).await.unwrap();
+        clients.push(client);
+    }
+    let writers = [serializable_writer(&world.blue).await, serializable_writer(&world.green).await];
+    let repointed = world.switch("green", 1).await;
+    assert_eq!((repointed["moved"].as_str(), repointed["ended"].as_str()), ("2", "0"), "{repointed:?}");
+    let held = "select count(*) from pg_locks where locktype = 'advisory'";
+    assert_eq!(world.green.sql(held).await.unwrap().trim(), "4");
+    assert_eq!(world.blue.sql(held).await.unwrap().trim(), "0");
+    drop(writers);
+    for (key, client) in clients.iter().enumerate() {
+        client
+            .batch_execute("set default_transaction_deferrable = off; reset statement_timeout")
+            .await
+            .unwrap();
+        for expected in ["t", "t", "f"] {
+            assert_eq!(value(client, &format!("select pg_advisory_unlock({key})")).await, expected);
+        }
+    }
 }

@@ -13,6 +13,7 @@ use pgteal_wire::message::tag::front;
 use super::Session;
 use super::ending::End;
 use crate::cancel;
+use crate::registry::Command;
 
 /// What is still to be dropped of a cancelled unit.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +45,11 @@ impl Session {
             // No statement, so there is nothing to cancel.
             _ => return Ok(()),
         };
-        if !self.down_walk.between_messages() {
+        // The answer goes behind what the server has begun to say, a notification.
+        self.await_rest().await?;
+        if !self.hears_whole_messages() {
+            // Asked again, so that nobody waits in vain for a statement that it believes cancelled.
+            self.entry.tell(Command::Cancel);
             return Ok(());
         }
         self.dropping = Some(dropping);

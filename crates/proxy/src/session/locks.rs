@@ -8,9 +8,9 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use pgteal_wire::message::frontend::put_query;
 use tokio::io::AsyncWriteExt;
 
+use super::ask;
 use crate::upstream::{Answer, TalkError, Upstream};
 
 /// Locks of one session that are carried.
@@ -119,20 +119,11 @@ pub(super) async fn bring(upstream: &mut Upstream, has: &[Lock], wants: &[Lock])
     Ok(())
 }
 
-/// In a transaction of our own, whatever the session's timeouts: these locks outlast it.
+/// In a transaction of our own: these locks outlast it. One statement calls all.
 async fn ask(upstream: &mut Upstream, calls: impl Iterator<Item = String>) -> Result<Answer, LockError> {
-    let mut sql = String::from(
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY NOT DEFERRABLE; SET LOCAL statement_timeout = 0; \
-         SET LOCAL lock_timeout = 0; SET LOCAL client_min_messages = error",
-    );
-    for call in calls {
-        sql.push_str("; SELECT ");
-        sql.push_str(&call);
-    }
-    sql.push_str("; COMMIT");
-    let mut out = BytesMut::new();
-    put_query(&mut out, &sql);
-    upstream.stream.write_all(&out).await.map_err(TalkError::from)?;
+    let calls: Vec<_> = calls.map(|call| format!("({call})")).collect();
+    let unit = ask::transaction(upstream, [format!("VALUES {}", calls.join(", "))]);
+    upstream.stream.write_all(&unit).await.map_err(TalkError::from)?;
     upstream.stream.flush().await.map_err(TalkError::from)?;
     let mut aside = BytesMut::new();
     let answer = upstream.read_unit(&mut aside).await?;

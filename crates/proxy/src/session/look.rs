@@ -16,13 +16,8 @@ use super::ask;
 use super::observe::{self, Row};
 use crate::upstream::{TalkError, Upstream};
 
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY NOT DEFERRABLE";
 /// What `pg_stat_activity` shows last of an idle session that was looked at.
 const COMMIT: &str = "COMMIT /* pgteal looked at this session */";
-/// Ends a transaction with the session (PostgreSQL 17 and later).
-const FATAL: &str = "transaction_timeout";
-/// End a statement; errors are `query_canceled` and `lock_not_available`.
-const SHORT: [&str; 2] = ["statement_timeout", "lock_timeout"];
 
 /// What a look brought.
 #[derive(Debug)]
@@ -49,7 +44,7 @@ pub(super) async fn look(
 ) -> Result<Looked, TalkError> {
     let began = Instant::now();
     loop {
-        let silenced = silenced(upstream, *hurried);
+        let silenced: Vec<_> = ask::timeouts(upstream, *hurried).collect();
         let answer = ask::unit(upstream, &unit(names, &silenced), limit, aside).await?;
         let Some(error) = answer.error else {
             let mut shown = silenced.into_iter();
@@ -77,17 +72,9 @@ pub(super) async fn look(
     }
 }
 
-fn silenced(upstream: &Upstream, hurried: bool) -> Vec<&'static str> {
-    let version = upstream.params.get("server_version").unwrap_or_default();
-    let major = version.split(|byte| !byte.is_ascii_digit()).next().unwrap_or_default();
-    let major: u32 = std::str::from_utf8(major).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-    let fatal = (major >= 17).then_some(FATAL);
-    fatal.into_iter().chain(SHORT.into_iter().filter(|_| hurried)).collect()
-}
-
 fn unit(names: &[&str], silenced: &[&str]) -> BytesMut {
     let mut out = BytesMut::new();
-    ask::say(&mut out, BEGIN);
+    ask::say(&mut out, ask::BEGIN);
     for setting in silenced {
         ask::say(&mut out, &format!("SHOW {setting}"));
         ask::say(&mut out, &format!("SET LOCAL {setting} = 0"));

@@ -288,8 +288,7 @@ impl Session {
         self.tracker.at_boundary()
             && !self.pass.inside
             && self.up_walk.between_messages()
-            && self.down_walk.between_messages()
-            && self.down.pending().is_empty()
+            && self.hears_whole_messages()
             && !self.up.has_cleared()
     }
 

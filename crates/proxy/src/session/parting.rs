@@ -10,11 +10,16 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use pgteal_wire::message::frontend::{put_query, put_sync};
+use pgteal_wire::frame;
+use pgteal_wire::message::frontend::put_sync;
+use pgteal_wire::message::tag::back;
 
 use super::ask;
 use super::locks::Lock;
-use crate::upstream::{TalkError, Upstream};
+use crate::upstream::{Params, TalkError, Upstream};
+
+/// The longest message that is waited for here; `NOTIFY` takes 8 kB.
+const LONGEST: usize = 64 * 1024;
 
 /// Parts. What the server still had to say to the client goes to `aside`; answers how often each lock was held.
 ///
@@ -26,18 +31,13 @@ pub(super) async fn part(
     limit: Duration,
     aside: &mut BytesMut,
 ) -> Result<Vec<u32>, TalkError> {
-    let mut out = BytesMut::new();
-    if locks.is_empty() {
+    let out = if locks.is_empty() {
+        let mut out = BytesMut::new();
         put_sync(&mut out);
+        out
     } else {
-        // The last try of each finds nothing to give back, which is worth a warning to its server.
-        let mut sql = String::from("SET client_min_messages = error; SET statement_timeout = 0");
-        for lock in locks {
-            sql.push_str("; ");
-            sql.push_str(&lock.give_back_all());
-        }
-        put_query(&mut out, &sql);
-    }
+        ask::transaction(upstream, locks.iter().map(Lock::give_back_all))
+    };
     let answer = ask::unit(upstream, &out, limit, aside).await?;
     let count = |row: Vec<Option<Vec<u8>>>| {
         let value = row.into_iter().next().flatten().unwrap_or_default();
@@ -46,25 +46,33 @@ pub(super) async fn part(
     Ok(answer.rows.into_iter().map(count).collect())
 }
 
+/// What is left of an upstream's words when the last conversation is over: whole messages that answer nobody. The beginning of
+/// one more, or why its server ends it now, is nothing to a client that is about to hear another server.
+pub(super) fn last_words(early: &mut BytesMut, params: &mut Params) -> BytesMut {
+    let mut words = BytesMut::new();
+    while let Ok(Some(frame)) = frame::take(early, LONGEST) {
+        if frame.tag == back::PARAMETER_STATUS {
+            params.take(frame.body());
+        }
+        if matches!(frame.tag, back::NOTICE | back::NOTIFICATION | back::PARAMETER_STATUS) {
+            words.extend_from_slice(&frame.whole);
+        }
+    }
+    early.clear();
+    words
+}
+
 /// Holds locks that are held once as often as they were.
 ///
 /// # Errors
 /// When the connection is lost or silent, or the server refuses.
 pub(super) async fn deepen(
     upstream: &mut Upstream,
-    locks: &[(Lock, u32)],
+    deep: &[(Lock, u32)],
     limit: Duration,
 ) -> Result<(), TalkError> {
-    let mut out = BytesMut::new();
-    // Not as a simple query, which would take the client's unnamed statement away.
-    ask::say(&mut out, "BEGIN");
-    ask::say(&mut out, "SET LOCAL statement_timeout = 0");
-    ask::say(&mut out, "SET LOCAL lock_timeout = 0");
-    for (lock, count) in locks {
-        ask::say(&mut out, &lock.take_more(count - 1));
-    }
-    ask::say(&mut out, "COMMIT");
-    put_sync(&mut out);
+    let more = deep.iter().map(|(lock, count)| lock.take_more(count - 1));
+    let out = ask::transaction(upstream, more);
     let mut aside = BytesMut::new();
     let answer = ask::unit(upstream, &out, limit, &mut aside).await?;
     // Notifications of the new side.
@@ -72,4 +80,26 @@ pub(super) async fn deepen(
     upstream.early = aside;
     upstream.early.unsplit(early);
     answer.error.map_or(Ok(()), |error| Err(TalkError::Io(std::io::Error::other(error))))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use pgteal_wire::message::put;
+    use pgteal_wire::message::report::Report;
+
+    use super::*;
+
+    #[test]
+    fn nothing_of_the_old_server_stands_half_said_before_the_new_one() {
+        let (mut early, mut params) = (BytesMut::new(), Params::default());
+        put(&mut early, back::NOTIFICATION, |out| out.extend_from_slice(b"\0\0\0\x01room\0one\0"));
+        put(&mut early, back::PARAMETER_STATUS, |out| out.extend_from_slice(b"TimeZone\0UTC\0"));
+        let answers_nobody = early.clone();
+        Report::fatal("57P01", "terminating connection due to administrator command").encode(&mut early);
+        early.extend_from_slice(b"A\0\0\x1f\xffhalf");
+        assert_eq!(last_words(&mut early, &mut params), answers_nobody);
+        assert!(early.is_empty());
+        assert_eq!(params.get("TimeZone"), Some(&b"UTC"[..]));
+    }
 }

@@ -32,8 +32,9 @@ pub(super) struct State {
     pub(super) repertoire_revision: u64,
 }
 
-/// Settings that cut short what takes long: replayed when nothing else is left to be.
-const HASTY: [&[u8]; 3] = [b"statement_timeout", b"lock_timeout", b"transaction_timeout"];
+/// Settings that cut short or keep waiting what comes behind them: set when nothing else is left to be, in this order.
+const HASTY: [&[u8]; 4] =
+    [b"lock_timeout", b"transaction_timeout", b"statement_timeout", b"default_transaction_deferrable"];
 /// The statement by which settings are replayed: not the unnamed one, which may be the client's. Closed each time.
 const SET: &[u8] = b"pgteal/set";
 
@@ -244,7 +245,6 @@ pub(super) async fn replay(
     from: Option<&State>,
     target: &State,
 ) -> Result<(), ReplayError> {
-    // First: it goes through the unnamed statement, which is put back in the end.
     locks::bring(upstream, from.map_or(&[], |from| &from.locks), &target.locks).await?;
     let mut pipeline = Pipeline::default();
     let empty = HashMap::new();
@@ -285,23 +285,34 @@ pub(super) async fn replay(
     if let Some(message) = &target.unnamed {
         pipeline.statement(b"", message);
     }
-    for (name, value) in
-        target.observed.settings.iter().filter(|(name, _)| observed_differs && is_hasty(name))
-    {
-        pipeline.setting(name, value);
-    }
     let refused = run(upstream, pipeline).await?;
+    let refused = again(upstream, refused, target).await?;
+    let mut hasty = Pipeline::default();
+    for last in HASTY.iter().filter(|_| observed_differs) {
+        for (name, value) in target.observed.settings.iter().filter(|(name, _)| name == last) {
+            hasty.setting(name, value);
+        }
+    }
+    first_of(refused.into_iter().chain(run(upstream, hasty).await?))
+}
+
+/// Settings that were refused are set again by who may. Answers those that nobody may set.
+async fn again(
+    upstream: &mut Upstream,
+    refused: Vec<Setting>,
+    target: &State,
+) -> Result<Vec<Setting>, ReplayError> {
     if refused.is_empty() {
-        return Ok(());
+        return Ok(refused);
     }
     // Who logged in may not set these; the session's role may, or the user that it took on before it.
     let refused = run(upstream, settings(&refused)).await?;
-    let (Some(role), false) = (&target.observed.role, refused.is_empty()) else { return first_of(refused) };
+    let (Some(role), false) = (&target.observed.role, refused.is_empty()) else { return Ok(refused) };
     run(upstream, settings(&[no_role()])).await?;
     let mut refused = run(upstream, settings(&refused)).await?;
     // Without its role a session would have the rights of who logged in.
     refused.extend(run(upstream, settings(&[Setting { value: role.clone(), ..no_role() }])).await?);
-    first_of(refused)
+    Ok(refused)
 }
 
 /// A setting, and why it was refused last.
@@ -324,8 +335,8 @@ fn settings(all: &[Setting]) -> Pipeline {
     pipeline
 }
 
-fn first_of(refused: Vec<Setting>) -> Result<(), ReplayError> {
-    refused.into_iter().next().map_or(Ok(()), |Setting { name, message, .. }| {
+fn first_of(mut refused: impl Iterator<Item = Setting>) -> Result<(), ReplayError> {
+    refused.next().map_or(Ok(()), |Setting { name, message, .. }| {
         let what = format!("setting {}", String::from_utf8_lossy(&name));
         Err(ReplayError::Refused { what, message })
     })

@@ -9,6 +9,7 @@ use pgteal_wire::tracker::Tracker;
 
 use super::ending::End;
 use super::locks::{self, Lock};
+use super::work::HALF_SAID;
 use super::{OpenError, Second, Session, State, open, parting};
 use crate::registry::TurnAnswer;
 use crate::roll::Use;
@@ -39,11 +40,19 @@ impl Session {
         }
         self.await_rest().await?;
         if !self.at_rest() {
-            return Err(End::Bounded("the session is inside a transaction"));
+            let is_idle = self.tracker.at_boundary() && !self.pass.inside;
+            return Err(End::Bounded(match is_idle {
+                true if self.down.has_cleared() => "the client does not read",
+                true => HALF_SAID,
+                false => "the session is inside a transaction",
+            }));
         }
         if !self.holdings.is_current() {
             self.look().await?;
             self.await_rest().await?;
+            if !self.hears_whole_messages() {
+                return Err(End::Bounded(HALF_SAID));
+            }
         }
         if !self.holdings.is_current() {
             return Err(End::Bounded("the session's state cannot be observed"));
@@ -108,13 +117,15 @@ impl Session {
         self.take_all_early().await
     }
 
+    /// Nothing that the server began to say is left to be heard.
+    pub(super) fn hears_whole_messages(&self) -> bool {
+        self.down_walk.between_messages() && self.down.pending().is_empty()
+    }
+
     /// A message of the server whose beginning is there, as a notification may be, is waited for to its end.
-    async fn await_rest(&mut self) -> Result<(), End> {
+    pub(super) async fn await_rest(&mut self) -> Result<(), End> {
         let rest = async {
-            while self.tracker.at_boundary()
-                && !self.pass.inside
-                && !(self.down_walk.between_messages() && self.down.pending().is_empty())
-            {
+            while self.tracker.at_boundary() && !self.pass.inside && !self.hears_whole_messages() {
                 let Some(upstream) = &mut self.upstream else { return Ok(()) };
                 let drained = std::future::poll_fn(|cx| self.down.poll_drain(cx, &mut self.client)).await;
                 drained.map_err(|error| End::ClientGone(Some(error)))?;
@@ -147,7 +158,10 @@ impl Session {
             // What it had to say is lost, and nobody can tell whether it had, or how often what is held.
             Err(error) => return Err(End::pinned(&format!("{what} on a server that was lost ({error})"))),
         };
-        self.take_all_early().await?;
+        if let Some(upstream) = &mut self.upstream {
+            let words = parting::last_words(&mut upstream.early, &mut upstream.params);
+            self.tell_client(&words).await?;
+        }
         let locks = &self.holdings.locks;
         if counts.len() != locks.len() || counts.iter().any(|count| !(1..locks::DEEPEST).contains(count)) {
             return Err(End::pinned("session advisory locks, and nobody can tell how often"));

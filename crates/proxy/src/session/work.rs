@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering::Release;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
 
 use super::ending::End;
 use super::look::{self, Looked};
@@ -25,13 +24,17 @@ const REHEARSAL: Duration = Duration::from_secs(1);
 /// How long a client may take to read what is on the way to it.
 const READS: Duration = Duration::from_secs(1);
 
+/// Why nothing of our own can be said to the client.
+pub(super) const HALF_SAID: &str = "its server has not ended a message that it began";
+
 /// How many `WARM` and `SETTLE` commands may wait for one session.
 const MAX_REPLIES: usize = 8;
 
 impl Session {
     /// Whether [`Session::work`] has something to do now. Cheap: asked after every batch.
     pub(super) fn has_work(&self) -> bool {
-        if !self.look_replies.is_empty() && self.at_rest() && !self.replication {
+        // A look keeps nobody, so there must be room for what there is to tell the client meanwhile.
+        if !self.look_replies.is_empty() && self.at_rest() && !self.replication && !self.down.has_cleared() {
             return self.upstream.is_some();
         }
         let Some(target) = self.target else { return false };
@@ -168,6 +171,10 @@ impl Session {
                 self.holdings.observe(observe::read(rows, &silenced, self.origin.user(), plain));
             }
             Ok(Looked::Never(error)) => self.holdings.is_unobservable(&error),
+            // A look that nobody waits for is made again later, and what was made ready stays.
+            Ok(Looked::NotNow(error)) if !self.urgent && !self.shared.gate.is_closed() => {
+                tracing::debug!(session = self.entry.id, error, "not looked at");
+            }
             Ok(Looked::NotNow(error)) => {
                 self.second = Second::Failed(format!("the session's state cannot be observed: {error}"));
             }
@@ -210,11 +217,18 @@ impl Session {
 
     /// Puts whole messages of our own, or of the server outside any unit, on the way to the client.
     pub(super) async fn tell_client(&mut self, bytes: &[u8]) -> Result<(), End> {
-        if self.down.put_cleared(bytes) {
-            return Ok(());
+        let mut bytes = bytes;
+        while !bytes.is_empty() {
+            let (some, others) = bytes.split_at(bytes.len().min(self.shared.config.limits.buffer_bytes));
+            if self.down.put_cleared(some) {
+                bytes = others;
+            } else if self.down.has_cleared() {
+                self.make_room().await?;
+            } else {
+                return Err(End::Bounded(HALF_SAID));
+            }
         }
-        self.make_room().await?;
-        self.client.write_all(bytes).await.map_err(|error| End::ClientGone(Some(error)))
+        Ok(())
     }
 
     /// Waits until the client has read what is on the way to it.
