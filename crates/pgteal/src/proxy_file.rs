@@ -26,6 +26,8 @@ struct File {
     unix_port: u16,
     state_file: PathBuf,
     initial_route: Side,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<std::net::SocketAddr>,
     blue: Server,
     green: Server,
     auth: Login,
@@ -166,6 +168,7 @@ pub fn text(loaded: &Loaded, env: &Env) -> Result<String, Failure> {
         unix_port,
         state_file: loaded.state_dir().join("proxy.state"),
         initial_route: Side::Blue,
+        metrics: config.metrics,
         blue: Server::of(&blue),
         green,
         auth: Login {

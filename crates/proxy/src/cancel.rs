@@ -13,12 +13,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::auth::{Target, TargetError};
 use crate::registry::{Command, Entry};
 use crate::shared::Shared;
+use crate::stats::Stats;
 
 /// How long one cancel request may take, in whole.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Passes a client's request on.
 pub(crate) async fn pass_on(shared: &Shared, key: &CancelKey) {
+    Stats::count(&shared.stats.cancels);
     let Some(entry) = shared.registry.by_key(key) else {
         tracing::debug!(pid = key.pid(), "cancel request with a key of nobody");
         return;

@@ -3,12 +3,15 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::proxy_protocol::Network;
 use crate::route::Side;
+
+mod limits;
+
+pub use limits::Limits;
 
 /// The whole configuration. Unknown keys are refused.
 #[derive(Clone, Debug, Deserialize)]
@@ -43,6 +46,10 @@ pub struct Config {
     pub admin: AdminConfig,
     /// The certificate shown to clients; without it `SSLRequest` is answered `N`.
     pub tls: Option<TlsConfig>,
+    /// Where Prometheus finds the metrics, by plain HTTP at `/metrics`. Port 0 takes a free port; nowhere when absent. Nobody is
+    /// asked who they are: listen where only those can connect who may know.
+    #[serde(default)]
+    pub metrics: Option<SocketAddr>,
     /// Threads that sessions live on; half as many as there are processors when absent, since servers and clients want
     /// theirs. One relays some ten thousand transactions a second.
     #[serde(default)]
@@ -235,66 +242,6 @@ pub enum ClientCert {
     VerifyFull,
 }
 
-/// Every bound of the proxy. Times in milliseconds, sizes in bytes.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Client connections at once; the next one is refused with 53300.
-    pub max_clients: usize,
-    /// From accept until the client has sent its startup packet and proven who it is.
-    pub client_login_ms: u64,
-    /// Opening one upstream, from connect to its first `ReadyForQuery`.
-    pub upstream_login_ms: u64,
-    /// Upstreams opened at the same time while warming.
-    pub warm_concurrency: usize,
-    /// Bytes buffered per direction of a session while they are on their way; four times as many where much comes at once.
-    pub buffer_bytes: usize,
-    /// Bytes of `Parse` messages kept per session for replay; beyond it the session cannot be carried.
-    pub prepared_bytes: usize,
-    /// One round trip to observe a session's state.
-    pub observe_ms: u64,
-    /// The longest hold a driver may ask for.
-    pub hold_limit_max_ms: u64,
-    /// After SIGTERM, how long open transactions may finish.
-    pub shutdown_ms: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_clients: 10_000,
-            client_login_ms: 60_000,
-            upstream_login_ms: 10_000,
-            warm_concurrency: 8,
-            buffer_bytes: 16 * 1024,
-            prepared_bytes: 4 * 1024 * 1024,
-            observe_ms: 5_000,
-            hold_limit_max_ms: 120_000,
-            shutdown_ms: 5_000,
-        }
-    }
-}
-
-impl Limits {
-    /// The bound of one upstream login.
-    #[must_use]
-    pub const fn upstream_login(&self) -> Duration {
-        Duration::from_millis(self.upstream_login_ms)
-    }
-
-    /// The bound of one client login.
-    #[must_use]
-    pub const fn client_login(&self) -> Duration {
-        Duration::from_millis(self.client_login_ms)
-    }
-
-    /// The bound of one observation.
-    #[must_use]
-    pub const fn observe(&self) -> Duration {
-        Duration::from_millis(self.observe_ms)
-    }
-}
-
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -434,46 +381,4 @@ const fn default_route() -> Side {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::*;
-
-    fn parse(text: &str) -> Result<Config, String> {
-        let config: Config = toml::from_str(text).map_err(|e| e.to_string())?;
-        config.check().map_err(|e| e.to_string())?;
-        Ok(config)
-    }
-
-    const SMALL: &str = "listen = [\"127.0.0.1:0\"]\nstate_file = \"s\"\n[blue]\nhost = \"/tmp\"\n";
-
-    #[test]
-    fn a_small_file_is_enough() {
-        let config = parse(SMALL).unwrap();
-        assert_eq!(config.blue.port, 5432);
-        assert_eq!(config.auth.method, AuthMethod::Verifier);
-        assert_eq!(config.server(Side::Green), None);
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_refused() {
-        for (text, expected) in [
-            ("state_file = \"s\"\n[blue]\nhost = \"h\"\n".to_owned(), "nobody could connect"),
-            (SMALL.replace("[blue]", "initial_route = \"green\"\n[blue]"), "no [green]"),
-            (SMALL.replace("[blue]", "threads = 0\n[blue]"), "between 1 and 256"),
-            (format!("{SMALL}colour = 1\n"), "unknown field `colour`"),
-            (format!("{SMALL}[proxy_protocol]\nlisten = [\"127.0.0.1:0\"]\n"), "proxy_protocol.from"),
-            (format!("{SMALL}[proxy_protocol]\nfrom = [\"10.0.0.0/99\"]\n"), "is no network"),
-            (format!("{SMALL}sslcert = \"c\"\n"), "needs its sslkey"),
-            (format!("{SMALL}sslnegotiation = \"direct\"\n"), "needs sslmode require"),
-            (format!("{SMALL}[auth]\nmethod = \"cert\"\n"), "no client_ca"),
-            (
-                format!("{SMALL}[tls]\ncert = \"c\"\nkey = \"k\"\nclientcert = \"verify-full\"\n"),
-                "there is no client_ca",
-            ),
-            (format!("{SMALL}[limits]\nbuffer_bytes = 1\n"), "between 4096"),
-        ] {
-            let error = parse(&text).unwrap_err();
-            assert!(error.contains(expected), "{error}");
-        }
-    }
-}
+mod tests;

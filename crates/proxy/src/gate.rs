@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::histogram::Histogram;
 use crate::route::Side;
 
 const CLOSED: u64 = 1 << 63;
@@ -208,6 +209,8 @@ pub struct Gate {
     drained: Notify,
     deadline_changed: Notify,
     control: Mutex<Control>,
+    /// How long holds lasted.
+    holds: Histogram,
 }
 
 impl Gate {
@@ -223,6 +226,7 @@ impl Gate {
             drained: Notify::new(),
             deadline_changed: Notify::new(),
             control: Mutex::new(control),
+            holds: Histogram::default(),
         }
     }
 
@@ -352,6 +356,7 @@ impl Gate {
                 control.last_release = reason(event);
                 if let Phase::Held(hold) = &control.phase {
                     control.last_hold = now.saturating_duration_since(hold.since);
+                    self.holds.observe(control.last_hold);
                 }
                 self.word.fetch_and(!CLOSED, SeqCst);
                 self.opened.notify_waiters();
@@ -370,6 +375,11 @@ impl Gate {
             Some((word & (CLOSED | GREEN | BUSY_MASK) | (turn << TURN_SHIFT)) ^ GREEN)
         };
         let _ = self.word.fetch_update(SeqCst, SeqCst, flip);
+    }
+
+    /// How long holds lasted, those that are over.
+    pub(crate) const fn holds(&self) -> &Histogram {
+        &self.holds
     }
 
     /// What the console shows.

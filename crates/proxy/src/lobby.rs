@@ -55,6 +55,10 @@ impl Lobby {
         held.map(|(id, guest)| (*id, guest.clone())).collect()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.guests().len()
+    }
+
     fn guests(&self) -> MutexGuard<'_, BTreeMap<u64, Guest>> {
         self.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -25,11 +25,11 @@ use crate::console;
 use crate::lobby::{Named, Seat};
 use crate::mailbox::Mailbox;
 use crate::proxy_protocol;
-use crate::registry::{Details, Entry};
+use crate::registry::{Details, Entry, Tally};
 use crate::session::{OpenError, Origin, Pass, Session, open_first};
 use crate::shards::Place;
 use crate::shared::Shared;
-use crate::stats::Stats;
+use crate::stats::{Limit, Stats};
 use crate::stream::Stream;
 use crate::tls::{ClientTls, TlsError};
 use crate::upstream::Upstream;
@@ -169,6 +169,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: Stream, peer: Peer, p
     }
     if shared.registry.len() >= shared.config.limits.max_clients {
         let limit = shared.config.limits.max_clients;
+        shared.stats.hit(Limit::MaxClients);
         return refuse(
             stream,
             Report::fatal("53300", format!("the proxy's limit of {limit} clients is reached")),
@@ -214,10 +215,12 @@ async fn authenticate(
     match proven {
         Ok(Ok(credentials)) => Some((stream, startup, credentials)),
         Ok(Err(error)) => {
+            Stats::count(&shared.stats.login_failures);
             tracing::info!(%error, "login refused");
             None
         }
         Err(_) => {
+            Stats::count(&shared.stats.login_failures);
             tracing::info!("login not finished within {limit:?}");
             None
         }
@@ -258,6 +261,7 @@ async fn begin(
             tracing::info!(%error, "no upstream for a new session");
             if let OpenError::Login(login) = &error {
                 if login.is_authentication_failure() {
+                    Stats::count(&shared.stats.login_failures);
                     shared.login.policy.lookup().login_failed(origin.user());
                 }
                 let _ = stream.write_all(&login.client_bytes(origin.user())).await;
@@ -292,6 +296,8 @@ async fn begin(
         held_bytes: AtomicU64::new(0),
         stale: AtomicBool::new(false),
         queries: AtomicU64::new(0),
+        received: Tally::default(),
+        sent: Tally::default(),
         details: std::sync::Mutex::new(Details::default()),
         mailbox: Mailbox::default(),
     });

@@ -61,6 +61,9 @@ fn run(path: PathBuf) -> Result<(), Box<dyn std::error::Error>> {
         for address in proxy.addresses() {
             tracing::info!(%address, "listening");
         }
+        if let Some(address) = proxy.metrics() {
+            tracing::info!(%address, "metrics");
+        }
         if let Some(socket) = proxy.socket() {
             tracing::info!(socket = %socket.display(), "listening");
         }

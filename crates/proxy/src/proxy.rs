@@ -19,6 +19,7 @@ use crate::config::{Config, ConfigError};
 use crate::farewell::Farewell;
 use crate::gate::{Event, Gate};
 use crate::login::{Login, LoginSetupError, Peer};
+use crate::metrics;
 use crate::recorder::Recorder;
 use crate::registry::{Command, Entry, Registry};
 use crate::route::Side;
@@ -75,6 +76,7 @@ pub struct Proxy {
     stop: watch::Sender<bool>,
     addresses: Vec<SocketAddr>,
     socket: Option<PathBuf>,
+    metrics: Option<SocketAddr>,
 }
 
 impl Proxy {
@@ -96,7 +98,9 @@ impl Proxy {
             stop: watch::Sender::new(false),
             addresses: Vec::new(),
             socket: None,
+            metrics: None,
         };
+        proxy.listen_for_metrics().await?;
         proxy.listen().await?;
         proxy.keep();
         Ok(proxy)
@@ -108,7 +112,8 @@ impl Proxy {
     /// [`StartError`].
     pub fn check(config: Config) -> Result<(), StartError> {
         let shared = Self::assemble(config)?;
-        for (address, _) in shared.config.tcp() {
+        let addresses = shared.config.tcp().map(|(address, _)| address).chain(shared.config.metrics);
+        for address in addresses {
             let failed = |source| StartError::Listen { address: address.to_string(), source };
             let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).map_err(failed)?;
             // As the listener will have it: an address that a process has just left is free.
@@ -174,6 +179,15 @@ impl Proxy {
         Ok(())
     }
 
+    async fn listen_for_metrics(&mut self) -> Result<(), StartError> {
+        let Some(address) = self.shared.config.metrics else { return Ok(()) };
+        let failed = |source| StartError::Listen { address: address.to_string(), source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        self.metrics = Some(listener.local_addr().map_err(failed)?);
+        self.tasks.spawn(metrics::listen(Arc::clone(&self.shared), listener, self.stop.subscribe()));
+        Ok(())
+    }
+
     fn door(&self) -> Door {
         let places = Arc::new(Semaphore::new(most_connections(&self.shared)));
         Door { entrance: Arc::clone(&self.entrance), places }
@@ -197,6 +211,12 @@ impl Proxy {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where the metrics are.
+    #[must_use]
+    pub const fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics
     }
 
     /// The path of the Unix socket.

@@ -85,6 +85,59 @@ pub(crate) struct Details {
     pub(crate) cancel: Option<(Arc<Target>, CancelKey)>,
 }
 
+/// What sessions have done.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Totals {
+    /// Units answered.
+    pub(crate) queries: u64,
+    /// Bytes from clients.
+    pub(crate) received: u64,
+    /// Bytes to clients.
+    pub(crate) sent: u64,
+}
+
+impl Totals {
+    fn add(&mut self, entry: &Entry) {
+        self.queries += entry.queries.load(Relaxed);
+        self.received += entry.received.get();
+        self.sent += entry.sent.get();
+    }
+}
+
+/// A count that only its session adds to, which is therefore no more than an addition, and that anybody reads.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(AtomicU64);
+
+impl Tally {
+    pub(crate) fn add(&self, count: usize) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(count as u64), Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What a switchover would find of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    Movable,
+    /// Inside a transaction.
+    Draining,
+    /// It holds what cannot be carried, as far as anybody looked.
+    Pinned,
+}
+
+impl Class {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Movable => "movable",
+            Self::Draining => "draining",
+            Self::Pinned => "pinned",
+        }
+    }
+}
+
 /// One session as others see it.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -105,6 +158,10 @@ pub(crate) struct Entry {
     /// Its second upstream is behind what the session holds.
     pub(crate) stale: AtomicBool,
     pub(crate) queries: AtomicU64,
+    /// Bytes from the client.
+    pub(crate) received: Tally,
+    /// Bytes to the client.
+    pub(crate) sent: Tally,
     pub(crate) details: Mutex<Details>,
     pub(crate) mailbox: Mailbox,
 }
@@ -119,6 +176,14 @@ impl Entry {
         match self.inside_since.load(Relaxed) {
             0 => None,
             since => Some(now.saturating_sub(since)),
+        }
+    }
+
+    pub(crate) fn class(&self, details: &Details, now: u64) -> Class {
+        match self.inside_for(now) {
+            _ if !details.pins.is_empty() => Class::Pinned,
+            Some(_) => Class::Draining,
+            None => Class::Movable,
         }
     }
 
@@ -149,7 +214,8 @@ pub(crate) struct Registry {
     entries: Mutex<Entries>,
     started: Instant,
     next_id: AtomicU64,
-    retired_queries: AtomicU64,
+    /// What sessions have done that are gone.
+    retired: Mutex<Totals>,
 }
 
 impl Registry {
@@ -158,7 +224,7 @@ impl Registry {
             entries: Mutex::default(),
             started: Instant::now(),
             next_id: AtomicU64::new(1),
-            retired_queries: AtomicU64::new(0),
+            retired: Mutex::default(),
         }
     }
 
@@ -190,7 +256,7 @@ impl Registry {
             }
         }
         if entries.by_id.remove(&entry.id).is_some() {
-            self.retired_queries.fetch_add(entry.queries.load(Relaxed), Relaxed);
+            self.retired.lock().unwrap_or_else(PoisonError::into_inner).add(entry);
         }
     }
 
@@ -205,10 +271,12 @@ impl Registry {
         self.lock().by_id.len()
     }
 
-    /// Units answered since the start, of sessions that are there and of those that were.
-    pub(crate) fn queries(&self) -> u64 {
-        let present: u64 = self.lock().by_id.values().map(|entry| entry.queries.load(Relaxed)).sum();
-        present + self.retired_queries.load(Relaxed)
+    /// What sessions have done since the start, those that are there and those that were.
+    pub(crate) fn totals(&self) -> Totals {
+        let entries = self.lock();
+        let mut totals = *self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.by_id.values().for_each(|entry| totals.add(entry));
+        totals
     }
 
     /// The session that was given this key. Found by its process id, which is no secret; secrets are compared in constant time.

@@ -1,6 +1,27 @@
 //! Owns the proxy's counters. Refuses to know who reads them.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
+use crate::histogram::Histogram;
+use crate::registry::Totals;
+
+/// A bound that kept somebody out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limit {
+    MaxClients,
+}
+
+impl Limit {
+    pub(crate) const ALL: [Self; 1] = [Self::MaxClients];
+
+    /// As the configuration calls it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::MaxClients => "max_clients",
+        }
+    }
+}
 
 /// Counters since the start or the last `RESET STATS`.
 #[derive(Debug, Default)]
@@ -13,10 +34,18 @@ pub(crate) struct Stats {
     pub(crate) ended_57p01: AtomicU64,
     /// Upstreams that went away under a session.
     pub(crate) upstream_lost: AtomicU64,
+    /// Clients that did not prove who they are, in time or at all, or whom their server refused.
+    pub(crate) login_failures: AtomicU64,
+    /// How often a bound kept somebody out.
+    hits: [AtomicU64; Limit::ALL.len()],
+    /// Cancel requests of clients.
+    pub(crate) cancels: AtomicU64,
+    /// How long client messages waited before the gate; never reset.
+    pub(crate) stalls: Histogram,
     /// The longest a client message waited before the gate, in microseconds.
     pub(crate) longest_stall_us: AtomicU64,
-    /// The value of the query counter at the last reset.
-    pub(crate) queries_before: AtomicU64,
+    /// What sessions had done by the last reset.
+    pub(crate) before: Mutex<Totals>,
 }
 
 impl Stats {
@@ -24,17 +53,44 @@ impl Stats {
         counter.fetch_add(1, Relaxed);
     }
 
+    /// A bound has kept somebody out.
+    pub(crate) fn hit(&self, limit: Limit) {
+        if let Some(counter) = self.hits.get(limit as usize) {
+            Self::count(counter);
+        }
+    }
+
+    /// How often each bound has kept somebody out.
+    pub(crate) fn hits(&self) -> impl Iterator<Item = (Limit, u64)> {
+        Limit::ALL.into_iter().zip(self.hits.iter().map(|counter| counter.load(Relaxed)))
+    }
+
+    /// What sessions have done since the last reset.
+    pub(crate) fn since_reset(&self, totals: Totals) -> Totals {
+        let before = *self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        Totals {
+            queries: totals.queries.saturating_sub(before.queries),
+            received: totals.received.saturating_sub(before.received),
+            sent: totals.sent.saturating_sub(before.sent),
+        }
+    }
+
     /// Everything to zero.
-    pub(crate) fn reset(&self, queries: u64) {
+    pub(crate) fn reset(&self, totals: Totals) {
         for counter in [
             &self.accepted,
             &self.closed_by_proxy,
             &self.ended_57p01,
             &self.upstream_lost,
+            &self.login_failures,
+            &self.cancels,
             &self.longest_stall_us,
-        ] {
+        ]
+        .into_iter()
+        .chain(&self.hits)
+        {
             counter.store(0, Relaxed);
         }
-        self.queries_before.store(queries, Relaxed);
+        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = totals;
     }
 }

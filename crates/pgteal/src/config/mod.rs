@@ -201,6 +201,8 @@ pub struct Proxy {
     pub proxy_protocol_listen: Vec<SocketAddr>,
     /// Networks of those load balancers, such as `10.0.0.0/8`; nobody else may connect there.
     pub proxy_protocol_from: Vec<String>,
+    /// Address, `ip:port`, where Prometheus finds the proxy's metrics at `/metrics`, by plain HTTP and without a login.
+    pub metrics: Option<SocketAddr>,
     /// How clients log in.
     pub auth: Auth,
     /// Roles that may use the proxy's console over TCP; the owner of the Unix socket always may.
@@ -225,6 +227,7 @@ impl Default for Proxy {
             tls_clientcert: ClientCert::Optional,
             proxy_protocol_listen: Vec::new(),
             proxy_protocol_from: Vec::new(),
+            metrics: None,
             auth: Auth::Verifier,
             admin_users: Vec::new(),
             max_clients: 10_000,

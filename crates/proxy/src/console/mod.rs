@@ -44,6 +44,7 @@ use crate::stream::Stream;
 
 use answer::{Answer, Refusal};
 use command::Command;
+pub(crate) use show_routes::counted;
 
 /// Longest command, in bytes.
 const MAX_COMMAND: usize = 16 * 1024;
@@ -162,7 +163,7 @@ async fn execute(shared: &Arc<Shared>, command: Command) -> Result<Answer, Refus
         Command::ShowStats => Ok(show_stats::show_stats(shared)),
         Command::Reload => reload::reload(shared).await,
         Command::ResetStats => {
-            shared.stats.reset(shared.registry.queries());
+            shared.stats.reset(shared.registry.totals());
             Ok(Answer::one([("reset", "ok".into())]))
         }
         Command::Look { limit } => look::look(shared, limit).await,

@@ -14,6 +14,7 @@ pub(super) fn show_config(shared: &Shared) -> Answer {
     put("proxy_protocol.listen", behind.join(", "));
     put("unix_dir", config.unix_dir.as_ref().map(|dir| dir.display().to_string()).unwrap_or_default());
     put("unix_port", config.unix_port.to_string());
+    put("metrics", config.metrics.map(|address| address.to_string()).unwrap_or_default());
     put("state_file", config.state_file.display().to_string());
     put("blue", server(Some(&config.blue)));
     put("green", server(config.green.as_ref()));

@@ -40,6 +40,8 @@ pub(super) fn sslmode(server: &ServerConfig) -> String {
 pub(crate) struct OnSide {
     pub(crate) sessions: usize,
     pub(crate) busy: usize,
+    /// Connections of sessions.
+    pub(crate) upstreams: usize,
     pub(crate) ahead: usize,
     pub(crate) left: usize,
 }
@@ -55,7 +57,7 @@ pub(crate) fn counted(shared: &Shared, side: Side) -> OnSide {
     }
     for line in shared.roll.all().iter().filter(|line| line.side == side) {
         match line.used_for() {
-            Use::Session => {}
+            Use::Session => on.upstreams += 1,
             Use::Ahead => on.ahead += 1,
             Use::Left => on.left += 1,
         }

@@ -9,7 +9,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::answer::Answer;
-use crate::registry::{Entry, WarmState};
+use crate::registry::{Class, Entry, WarmState};
 use crate::shared::Shared;
 
 pub(super) fn show_sessions(shared: &Shared) -> Answer {
@@ -42,13 +42,12 @@ fn row(entry: &Entry, now: u64) -> Vec<String> {
         (false, None) => "idle",
     };
     let details = entry.details();
-    let pinned = !details.pins.is_empty();
-    let (class, since) = match (pinned, inside) {
-        (true, _) => ("pinned", now.saturating_sub(details.pinned_since.max(1))),
-        (false, Some(inside)) => ("draining", inside),
-        (false, None) => ("movable", 0),
+    let class = entry.class(&details, now);
+    let (since, reason) = match class {
+        Class::Pinned => (now.saturating_sub(details.pinned_since.max(1)), details.pins.join("; ")),
+        Class::Draining => (inside.unwrap_or(0), "an open transaction".into()),
+        Class::Movable => (0, String::new()),
     };
-    let reason = if class == "draining" { "an open transaction".into() } else { details.pins.join("; ") };
     let warm = match &details.warm {
         WarmState::Failed(why) => format!("failed: {why}"),
         WarmState::Ready if !entry.stale.load(Relaxed) => "ready".into(),
@@ -63,7 +62,7 @@ fn row(entry: &Entry, now: u64) -> Vec<String> {
         entry.client_addr.clone(),
         state.into(),
         details.side.map(|side| side.to_string()).unwrap_or_default(),
-        class.into(),
+        class.name().into(),
         reason,
         inside.map(|us| (us / 1000).to_string()).unwrap_or_else(|| "0".into()),
         (since / 1000).to_string(),

@@ -8,7 +8,7 @@ use crate::shared::Shared;
 pub(super) fn show_stats(shared: &Shared) -> Answer {
     let stats = &shared.stats;
     let read = |counter: &AtomicU64| counter.load(Relaxed).to_string();
-    let queries = shared.registry.queries().saturating_sub(stats.queries_before.load(Relaxed));
+    let totals = stats.since_reset(shared.registry.totals());
     Answer::one([
         ("accepted", read(&stats.accepted)),
         ("clients", shared.registry.len().to_string()),
@@ -17,6 +17,10 @@ pub(super) fn show_stats(shared: &Shared) -> Answer {
         ("upstream_lost", read(&stats.upstream_lost)),
         ("longest_stall_us", read(&stats.longest_stall_us)),
         ("last_hold_us", shared.gate.view().last_hold.as_micros().to_string()),
-        ("queries", queries.to_string()),
+        ("queries", totals.queries.to_string()),
+        ("received_bytes", totals.received.to_string()),
+        ("sent_bytes", totals.sent.to_string()),
+        ("login_failures", read(&stats.login_failures)),
+        ("cancel_requests", read(&stats.cancels)),
     ])
 }

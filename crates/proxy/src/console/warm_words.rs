@@ -64,7 +64,7 @@ mod tests {
 
     use super::*;
     use crate::mailbox::Mailbox;
-    use crate::registry::Details;
+    use crate::registry::{Details, Tally};
 
     fn entry(id: u64) -> Entry {
         Entry {
@@ -80,6 +80,8 @@ mod tests {
             held_bytes: AtomicU64::new(0),
             stale: AtomicBool::new(false),
             queries: AtomicU64::new(0),
+            received: Tally::default(),
+            sent: Tally::default(),
             details: Mutex::new(Details::default()),
             mailbox: Mailbox::default(),
         }

@@ -143,7 +143,10 @@ impl Session {
             }
             match ready!(self.up.poll_fill(cx, &mut self.client)) {
                 Ok(0) => return Poll::Ready(Wake::ClientGone(None)),
-                Ok(count) => *moved += count,
+                Ok(count) => {
+                    self.entry.received.add(count);
+                    *moved += count;
+                }
                 Err(error) => return Poll::Ready(Wake::ClientGone(Some(error))),
             }
         }
@@ -181,7 +184,10 @@ impl Session {
             let Some(upstream) = &mut self.upstream else { return Poll::Pending };
             match ready!(self.down.poll_fill(cx, &mut upstream.stream)) {
                 Ok(0) => return Poll::Ready(Wake::ServerGone(None)),
-                Ok(count) => *moved += count,
+                Ok(count) => {
+                    self.entry.sent.add(count);
+                    *moved += count;
+                }
                 Err(error) => return Poll::Ready(Wake::ServerGone(Some(error))),
             }
             if let Err(error) = self.scan_server() {
@@ -297,7 +303,9 @@ impl Session {
 
     fn admitted(&mut self) {
         if let Some(before) = self.before.take() {
-            let stall = u64::try_from(before.place.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let stall = before.place.since.elapsed();
+            self.shared.stats.stalls.observe(stall);
+            let stall = u64::try_from(stall.as_micros()).unwrap_or(u64::MAX);
             self.shared.stats.longest_stall_us.fetch_max(stall, Relaxed);
             self.entry.held.store(false, Relaxed);
         }

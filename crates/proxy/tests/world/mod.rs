@@ -28,8 +28,19 @@ pub async fn servers() -> (Cluster, Cluster) {
 }
 
 pub fn config(dir: &std::path::Path, blue: &Cluster, green: &Cluster, extra: &str) -> Config {
+    config_with_top(dir, blue, green, "", extra)
+}
+
+/// `top` are keys that stand before the tables.
+pub fn config_with_top(
+    dir: &std::path::Path,
+    blue: &Cluster,
+    green: &Cluster,
+    top: &str,
+    extra: &str,
+) -> Config {
     let text = format!(
-        "listen = [\"127.0.0.1:0\"]\nthreads = 2\nunix_dir = \"{dir}\"\nstate_file = \"{dir}/state.json\"\n\
+        "{top}listen = [\"127.0.0.1:0\"]\nthreads = 2\nunix_dir = \"{dir}\"\nstate_file = \"{dir}/state.json\"\n\
          [blue]\nhost = \"{}\"\nport = {}\n[green]\nhost = \"127.0.0.1\"\nport = {}\nsslmode = \"disable\"\n\
          [auth]\nmethod = \"trust\"\n{extra}",
         blue.socket_dir().display(),
@@ -49,13 +60,17 @@ impl World {
     }
 
     pub async fn with(schema: &str, extra: &str) -> Self {
+        Self::with_top(schema, "", extra).await
+    }
+
+    pub async fn with_top(schema: &str, top: &str, extra: &str) -> Self {
         let (blue, green) = servers().await;
         for (cluster, name) in [(&blue, "blue"), (&green, "green")] {
             let who = format!("create function who() returns text language sql as $$select '{name}'$$;");
             cluster.sql(&format!("{who}{schema}")).await.unwrap();
         }
         let dir = tempfile::tempdir().unwrap();
-        let proxy = Proxy::start(config(dir.path(), &blue, &green, extra)).await.unwrap();
+        let proxy = Proxy::start(config_with_top(dir.path(), &blue, &green, top, extra)).await.unwrap();
         let console = console(proxy.socket().unwrap()).await;
         Self { blue, green, proxy: Some(proxy), console, dir }
     }

@@ -112,6 +112,7 @@ listen = [{listen}]
 # tls_clientcert = "optional" # or "verify-ca", "verify-full"
 # proxy_protocol_listen = ["0.0.0.0:6433"]
 # proxy_protocol_from = ["10.0.0.0/8"]
+# metrics = "127.0.0.1:9632"  # for Prometheus, at /metrics
 # auth = "verifier"        # or "cleartext", "trust", "cert"
 # admin_users = []
 # max_clients = {max_clients}

@@ -1,0 +1,65 @@
+//! Owns the bounds that the proxy keeps, and their defaults. Refuses to keep them itself.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// Every bound of the proxy. Times in milliseconds, sizes in bytes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Client connections at once; the next one is refused with 53300.
+    pub max_clients: usize,
+    /// From accept until the client has sent its startup packet and proven who it is.
+    pub client_login_ms: u64,
+    /// Opening one upstream, from connect to its first `ReadyForQuery`.
+    pub upstream_login_ms: u64,
+    /// Upstreams opened at the same time while warming.
+    pub warm_concurrency: usize,
+    /// Bytes buffered per direction of a session while they are on their way; four times as many where much comes at once.
+    pub buffer_bytes: usize,
+    /// Bytes of `Parse` messages kept per session for replay; beyond it the session cannot be carried.
+    pub prepared_bytes: usize,
+    /// One round trip to observe a session's state.
+    pub observe_ms: u64,
+    /// The longest hold a driver may ask for.
+    pub hold_limit_max_ms: u64,
+    /// After SIGTERM, how long open transactions may finish.
+    pub shutdown_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_clients: 10_000,
+            client_login_ms: 60_000,
+            upstream_login_ms: 10_000,
+            warm_concurrency: 8,
+            buffer_bytes: 16 * 1024,
+            prepared_bytes: 4 * 1024 * 1024,
+            observe_ms: 5_000,
+            hold_limit_max_ms: 120_000,
+            shutdown_ms: 5_000,
+        }
+    }
+}
+
+impl Limits {
+    /// The bound of one upstream login.
+    #[must_use]
+    pub const fn upstream_login(&self) -> Duration {
+        Duration::from_millis(self.upstream_login_ms)
+    }
+
+    /// The bound of one client login.
+    #[must_use]
+    pub const fn client_login(&self) -> Duration {
+        Duration::from_millis(self.client_login_ms)
+    }
+
+    /// The bound of one observation.
+    #[must_use]
+    pub const fn observe(&self) -> Duration {
+        Duration::from_millis(self.observe_ms)
+    }
+}
