@@ -162,6 +162,8 @@ pub(crate) struct Session {
     urgent: bool,
     /// What the client was last told of the server's settings, while there is no upstream.
     told: Params,
+    /// What the client knows of the server's settings, if it was not told yet what is different here.
+    untold: Option<Params>,
     warm_replies: Vec<mpsc::Sender<(u64, WarmAnswer)>>,
     /// Those who want to know what it holds.
     look_replies: Vec<mpsc::Sender<()>>,
@@ -234,6 +236,7 @@ impl Session {
             target,
             urgent: false,
             told: Params::default(),
+            untold: None,
             warm_replies: Vec::new(),
             look_replies: Vec::new(),
             looked_at: None,

@@ -39,6 +39,8 @@ pub(super) enum Wake {
     Breath,
     /// A transaction wants to begin, and the session is not on the side that the route says.
     WrongSide,
+    /// A transaction wants to begin, and the client does not know yet what is different on this side.
+    Untold,
     /// The second upstream is there, or is not to be had.
     Second(Box<Result<(Upstream, State), OpenError>>),
     /// The second upstream went away while it waited.
@@ -49,6 +51,7 @@ enum Admission {
     Go,
     Wait,
     WrongSide,
+    Untold,
 }
 
 impl Session {
@@ -120,6 +123,7 @@ impl Session {
             match self.scan_client() {
                 Ok(Admission::Go | Admission::Wait) => {}
                 Ok(Admission::WrongSide) => return Poll::Ready(Wake::WrongSide),
+                Ok(Admission::Untold) => return Poll::Ready(Wake::Untold),
                 Err(error) => return Poll::Ready(Wake::BadBytes { from_client: true, error }),
             }
             // After the scan, which may just have begun to wait.
@@ -261,6 +265,10 @@ impl Session {
                 if self.side() != Some(side) {
                     self.pass.leave();
                     return Admission::WrongSide;
+                }
+                if self.untold.is_some() {
+                    self.pass.leave();
+                    return Admission::Untold;
                 }
                 self.entry.inside_since.store(self.shared.registry.now(), Relaxed);
                 self.admitted();

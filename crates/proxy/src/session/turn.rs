@@ -101,7 +101,10 @@ impl Session {
 
     /// Makes an upstream the session's own.
     async fn adopt(&mut self, upstream: Upstream) -> Result<(), End> {
-        let changes = upstream.params.changes_since(&self.told);
+        let known = self.untold.take().unwrap_or_else(|| std::mem::take(&mut self.told));
+        if !upstream.params.changes_since(&known).is_empty() {
+            self.untold = Some(known);
+        }
         {
             let mut details = self.entry.details();
             details.side = Some(upstream.course.side);
@@ -111,15 +114,25 @@ impl Session {
         upstream.ticket.belongs_to(self.entry.id);
         self.upstream = Some(upstream);
         self.server_said_why = false;
-        if !changes.is_empty() {
-            self.tell_client(&changes).await?;
-        }
         self.take_all_early().await
     }
 
     /// Nothing that the server began to say is left to be heard.
     pub(super) fn hears_whole_messages(&self) -> bool {
         self.down_walk.between_messages() && self.down.pending().is_empty()
+    }
+
+    /// Tells the client what is different on its new side, now that it has asked something. A server does so before a
+    /// ReadyForQuery, and there are drivers that bear it nowhere else: one that waits for notifications takes nothing but
+    /// those.
+    pub(super) async fn tell_changes(&mut self) -> Result<(), End> {
+        self.await_rest().await?;
+        if !self.hears_whole_messages() {
+            return Err(End::Bounded("the server does not end what it began to say"));
+        }
+        let (Some(known), Some(upstream)) = (self.untold.take(), &self.upstream) else { return Ok(()) };
+        let changes = upstream.params.changes_since(&known);
+        self.tell_client(&changes).await
     }
 
     /// A message of the server whose beginning is there, as a notification may be, is waited for to its end.

@@ -297,6 +297,7 @@ impl Session {
             Wake::ServerGone(error) => Err(End::ServerGone(error)),
             Wake::BadBytes { from_client, error } => Err(End::BadBytes { from_client, error }),
             Wake::WrongSide => self.turn().await.map(drop),
+            Wake::Untold => self.tell_changes().await,
             Wake::SecondLost => {
                 self.second = Second::None;
                 self.publish();
