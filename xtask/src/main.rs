@@ -6,6 +6,7 @@
 mod ci;
 mod debian;
 mod deny;
+mod drivers;
 mod pg;
 mod product;
 mod shell;
@@ -30,6 +31,8 @@ enum Command {
         /// Majors to fetch; all supported ones when none is named
         majors: Vec<u16>,
     },
+    /// Find or fetch the drivers that tests speak to the proxy with
+    Drivers,
     /// Run all tests, on real servers of every supported major
     Test {
         /// Passed on to `cargo test`: `-p <package>` and `--test <name>` choose, else it is the whole workspace
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Pg { majors } => pg::run(&majors),
+        Command::Drivers => drivers::run(),
         Command::Test { args } => test::run(&args),
         Command::Ci => ci::run(),
         Command::Tidy => tidy::run(),

@@ -166,7 +166,7 @@ with zipfile.ZipFile(sys.argv[1]) as wheel:
 }
 
 /// A Python whose pip works. Debian ships Python without pip; then pip is installed, or a private environment made.
-fn python_with_pip(dir: &Path) -> Result<PathBuf> {
+pub(crate) fn python_with_pip(dir: &Path) -> Result<PathBuf> {
     let has_pip = |python: &Path| shell::read(Command::new(python).args(["-m", "pip", "--version"])).is_ok();
     let system = PathBuf::from("python3");
     if !shell::on_path("python3") {

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything the tests need, then the tests of the whole workspace, then one line with their sum.
 //! Refuses to let a missing server version pass: the kit fails on it.
 
-use crate::{debian, pg, shell, workspace};
+use crate::{debian, drivers, pg, shell, workspace};
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader};
 use std::num::NonZero;
@@ -32,6 +32,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 /// The line has the form of the test harness's own, so that whoever reads those reads this one too.
 pub(crate) fn tests(args: &[String]) -> Result<String> {
     let servers = pg::ensure(&[])?;
+    let drivers = drivers::ensure()?;
     if !Path::new(DEBIANS_POSTGRES).is_file() {
         debian::install_server(15, "tests upgrade from Debian's own PostgreSQL 15")?;
     }
@@ -48,6 +49,7 @@ pub(crate) fn tests(args: &[String]) -> Result<String> {
     }
     cargo.args(args);
     cargo.env("PGTEAL_PG_DIR", servers).env("PGTEAL_REQUIRE_ALL_PG", "1");
+    cargo.env("PGTEAL_DRIVERS_DIR", drivers);
     cargo.env("PGTEAL_BIN_DIR", workspace.target.join("debug"));
     if std::env::var_os("RUST_TEST_THREADS").is_none() {
         cargo.env("RUST_TEST_THREADS", threads().to_string());

@@ -152,6 +152,13 @@ fn fetched() -> PathBuf {
     cache().join("pg")
 }
 
+/// Where other projects' drivers are, for tests that speak through them: `PGTEAL_DRIVERS_DIR`, else the cache that
+/// `cargo xtask drivers` fills.
+#[must_use]
+pub fn drivers() -> PathBuf {
+    std::env::var_os("PGTEAL_DRIVERS_DIR").map_or_else(|| cache().join("drivers"), PathBuf::from)
+}
+
 /// The directory for what may be kept between test runs.
 pub(crate) fn cache() -> PathBuf {
     if rustix::process::geteuid().is_root() {

@@ -13,7 +13,7 @@ mod unprivileged;
 mod wait;
 
 pub use cluster::{Cluster, ClusterBuilder, ClusterError};
-pub use distribution::{Distribution, DistributionError, MAJORS, required_majors};
+pub use distribution::{Distribution, DistributionError, MAJORS, drivers, required_majors};
 pub use link::{Counters, Cut, Link};
 pub use port::PortLease;
 pub use program::{BinaryError, Output, Program, ProgramBuilder, ProgramError, binary};
