@@ -2,14 +2,16 @@
 //!
 //! A driver's play opens one session for each case, called as the case (`application_name`), and steps on by lines of its
 //! standard input and output. It says `ready` when each session is in its state, begins the next statement of those at rest
-//! when it hears `held`, ends the open transactions when it hears `finish`, says `finished`, and then for each case that it
-//! is `ok` or why it is not, and `done`.
+//! when it hears `held`, ends the open transactions when it hears `finish`, says `finished`, and then, after `released` at the
+//! latest, for each case that it is `ok` or why it is not, and `done`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, dead_code)]
 
 mod arena;
 mod play;
 #[path = "../auth/servers.rs"]
 mod servers;
+mod with_psql;
+mod with_tokio_postgres;
 #[path = "../world/mod.rs"]
 mod world;
 
@@ -89,6 +91,7 @@ async fn cutover(arena: &Arena, mut play: Play, without: &[&str]) {
     let news = arena.green.connect("postgres").await.unwrap();
     news.batch_execute("notify news, 'from green'").await.unwrap();
 
+    play.say("released").await;
     let verdicts = play.verdicts().await;
     let names: Vec<&str> = verdicts.keys().map(String::as_str).collect();
     assert_eq!(names, cases.keys().copied().collect::<Vec<_>>());
@@ -122,4 +125,16 @@ async fn jdbc() {
     let arena = Arena::new().await;
     let play = Play::java("WithJdbc.java", &arena);
     cutover(&arena, play, &["in_open_pipeline"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn libpq() {
+    let arena = Arena::new().await;
+    cutover(&arena, with_psql::play(&arena), &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokio_postgres() {
+    let arena = Arena::new().await;
+    cutover(&arena, with_tokio_postgres::play(&arena), &with_tokio_postgres::WITHOUT).await;
 }

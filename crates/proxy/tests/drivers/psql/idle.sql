@@ -1,0 +1,4 @@
+insert into said (session, what) values (current_setting('application_name'), 'before');
+-- next
+insert into said (session, what) values (current_setting('application_name'), 'after');
+select string_agg(what || '@' || side, ' ' order by at) from said where session = current_setting('application_name');

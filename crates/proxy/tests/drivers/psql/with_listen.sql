@@ -1,0 +1,3 @@
+listen news;
+-- next
+select who();
