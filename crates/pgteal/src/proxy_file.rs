@@ -36,6 +36,7 @@ struct File {
     tls: Option<Tls>,
     #[serde(skip_serializing_if = "Option::is_none")]
     proxy_protocol: Option<Balancers>,
+    pool: Pool,
     limits: Limits,
 }
 
@@ -106,6 +107,11 @@ struct Tls {
 struct Balancers {
     listen: Vec<std::net::SocketAddr>,
     from: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Pool {
+    server_idle_timeout: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -191,6 +197,7 @@ pub fn text(loaded: &Loaded, env: &Env) -> Result<String, Failure> {
             listen: config.proxy_protocol_listen.clone(),
             from: config.proxy_protocol_from.clone(),
         }),
+        pool: Pool { server_idle_timeout: config.server_idle_timeout.into() },
         limits: Limits { max_clients: config.max_clients, hold_limit_max_ms: config.max_hold_ms },
     };
     let text = toml::to_string(&file).map_err(|error| Failure::File {

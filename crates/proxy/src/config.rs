@@ -10,8 +10,10 @@ use crate::proxy_protocol::Network;
 use crate::route::Side;
 
 mod limits;
+mod pool;
 
 pub use limits::Limits;
+pub use pool::PoolConfig;
 
 /// The whole configuration. Unknown keys are refused.
 #[derive(Clone, Debug, Deserialize)]
@@ -54,6 +56,9 @@ pub struct Config {
     /// theirs. One relays some ten thousand transactions a second.
     #[serde(default)]
     pub threads: Option<usize>,
+    /// Server connections that are used again.
+    #[serde(default)]
+    pub pool: PoolConfig,
     /// Every bound the proxy keeps.
     #[serde(default)]
     pub limits: Limits,
@@ -304,6 +309,7 @@ impl Config {
         for server in [Some(&self.blue), self.green.as_ref()].into_iter().flatten() {
             server.check()?;
         }
+        self.pool.check()?;
         let client_ca = self.tls.as_ref().and_then(|tls| tls.client_ca.as_ref());
         if self.auth.method == AuthMethod::Cert && client_ca.is_none() {
             return bad("auth.method", "is \"cert\", but there is no client_ca in [tls]");

@@ -111,7 +111,7 @@ async fn rest(gate: &Gate) {
 }
 
 /// Each close has its own bound.
-async fn close_all(upstreams: Vec<Upstream>) {
+pub(crate) async fn close_all(upstreams: Vec<Upstream>) {
     let mut closing: JoinSet<()> = upstreams.into_iter().map(Upstream::close).collect();
     while closing.join_next().await.is_some() {}
 }

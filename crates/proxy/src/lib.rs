@@ -15,6 +15,7 @@ mod lobby;
 mod login;
 mod mailbox;
 mod metrics;
+mod pool;
 mod proxy;
 pub mod proxy_protocol;
 mod recorder;

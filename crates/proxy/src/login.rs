@@ -22,8 +22,10 @@ use crate::auth::{self, AuthQuery, ClientLogin, Credentials, Greeting, Target, T
 use crate::cancel;
 use crate::config::Config;
 use crate::console;
+use crate::farewell;
 use crate::lobby::{Named, Seat};
 use crate::mailbox::Mailbox;
+use crate::pool::Kind;
 use crate::proxy_protocol;
 use crate::registry::{Details, Entry, Tally};
 use crate::session::{OpenError, Origin, Pass, Session, open_first};
@@ -36,6 +38,8 @@ use crate::upstream::Upstream;
 
 /// The database name by which a client asks for the console.
 const CONSOLE: &[u8] = b"pgteal";
+/// How often a login that is under way looks whether clients are held.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// How long a load balancer may take to say whose connection it passes on; it says so at once.
 const PROXY_HEADER: Duration = Duration::from_secs(3);
 
@@ -184,7 +188,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: Stream, peer: Peer, p
     wait_for_the_gate(&shared, &seat).await;
     let Some((stream, startup, credentials)) = authenticate(&shared, stream, startup).await else { return };
     let origin = Arc::new(Origin { startup, credentials });
-    if let Some(session) = begin(shared, stream, origin, client_addr, seat).await {
+    if let Some(session) = begin(shared, stream, origin, client_addr, seat, place.thread()).await {
         tokio::spawn(session.run(place));
     }
 }
@@ -227,25 +231,70 @@ async fn authenticate(
     }
 }
 
-/// Opens the first upstream, inside the gate: a hold that comes meanwhile waits for it, so that no connection is opened
-/// on a side that is about to be fenced.
+/// Takes or opens the first upstream, inside the gate: a hold that comes meanwhile waits for it, so that no connection is
+/// opened on a side that is about to be fenced. A server that takes its time keeps nobody from draining: the login is given
+/// up and begun anew after the hold.
 async fn open_inside(
     shared: &Arc<Shared>,
     origin: &Origin,
     seat: &Seat,
+    thread: usize,
 ) -> Result<(Upstream, BytesMut), OpenError> {
+    let kind = Kind::of(origin);
     let mut pass = Pass::outside(Arc::clone(&shared.gate));
     loop {
         let opened = shared.gate.opened();
         tokio::pin!(opened);
         opened.as_mut().enable();
         if pass.enter().is_some() {
-            return open_first(shared, origin, shared.gate.course()).await;
+            tokio::select! {
+                biased;
+                upstream = take_or_open(shared, origin, kind.as_ref(), thread) => return upstream,
+                () = closed_for_long(shared) => pass.leave(),
+            }
         }
         seat.held(true);
         opened.await;
         seat.held(false);
     }
+}
+
+/// Waits until clients have been held for a while.
+async fn closed_for_long(shared: &Shared) {
+    let mut was_closed = false;
+    loop {
+        tokio::time::sleep(PATIENCE).await;
+        if std::mem::replace(&mut was_closed, shared.gate.is_closed()) && was_closed {
+            return;
+        }
+    }
+}
+
+async fn take_or_open(
+    shared: &Shared,
+    origin: &Origin,
+    kind: Option<&Kind>,
+    thread: usize,
+) -> Result<(Upstream, BytesMut), OpenError> {
+    let course = shared.gate.course();
+    if let Some(kind) = kind
+        && let Some(upstream) = shared.pool.take(thread, kind, course).await
+    {
+        return Ok((upstream, BytesMut::new()));
+    }
+    let home = kind.and_then(|kind| shared.pool.home(kind.clone()));
+    let mut opened = open_first(shared, origin, course).await;
+    if let Err(error) = &opened
+        && error.is_want_of_room()
+        && shared.pool.len() > 0
+    {
+        // Those that nobody uses have the places.
+        farewell::close_all(shared.pool.empty()).await;
+        opened = open_first(shared, origin, course).await;
+    }
+    let (mut upstream, notices) = opened?;
+    upstream.home = home;
+    Ok((upstream, notices))
 }
 
 async fn begin(
@@ -254,8 +303,9 @@ async fn begin(
     origin: Arc<Origin>,
     client_addr: String,
     seat: Seat,
+    thread: usize,
 ) -> Option<Box<Session>> {
-    let (upstream, notices) = match open_inside(&shared, &origin, &seat).await {
+    let (upstream, notices) = match open_inside(&shared, &origin, &seat, thread).await {
         Ok(opened) => opened,
         Err(error) => {
             tracing::info!(%error, "no upstream for a new session");
@@ -263,6 +313,7 @@ async fn begin(
                 if login.is_authentication_failure() {
                     Stats::count(&shared.stats.login_failures);
                     shared.login.policy.lookup().login_failed(origin.user());
+                    shared.pool.refused(origin.user());
                 }
                 let _ = stream.write_all(&login.client_bytes(origin.user())).await;
                 let _ = stream.shutdown().await;

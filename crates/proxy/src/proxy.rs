@@ -16,10 +16,11 @@ use tokio::time::Instant;
 
 use crate::auth::{Target, TargetError};
 use crate::config::{Config, ConfigError};
-use crate::farewell::Farewell;
+use crate::farewell::{self, Farewell};
 use crate::gate::{Event, Gate};
 use crate::login::{Login, LoginSetupError, Peer};
 use crate::metrics;
+use crate::pool::Pool;
 use crate::recorder::Recorder;
 use crate::registry::{Command, Entry, Registry};
 use crate::route::Side;
@@ -136,10 +137,12 @@ impl Proxy {
             Side::Green => green.as_ref().ok_or(StartError::NoServer(Side::Green))?,
         };
         let login = Login::new(&config, active)?;
+        let gate = Arc::new(Gate::new(saved.route, saved.epoch));
         Ok(Arc::new(Shared {
             blue,
             green,
-            gate: Arc::new(Gate::new(saved.route, saved.epoch)),
+            pool: Pool::new(&config.pool, config.threads(), &gate),
+            gate,
             registry: Registry::new(),
             stats: Stats::default(),
             lobby: Arc::default(),
@@ -199,6 +202,8 @@ impl Proxy {
         let (gate, farewell) = (Arc::clone(&self.shared.gate), Arc::clone(&self.shared.farewell));
         self.tasks.spawn(async move { farewell.keep(&gate).await });
         let shared = Arc::clone(&self.shared);
+        self.tasks.spawn(async move { shared.pool.keep().await });
+        let shared = Arc::clone(&self.shared);
         self.tasks.spawn(async move {
             loop {
                 tokio::time::sleep(REFRESH).await;
@@ -253,6 +258,7 @@ impl Proxy {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        farewell::close_all(self.shared.pool.hold()).await;
         if let Some(shards) = self.shards.take() {
             shards.end().await;
         }

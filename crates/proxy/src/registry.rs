@@ -9,7 +9,7 @@ use std::time::Instant;
 use pgteal_wire::cancel::CancelKey;
 use tokio::sync::mpsc;
 
-use crate::auth::Target;
+use crate::cancel::Way;
 use crate::mailbox::Mailbox;
 use crate::route::Side;
 use crate::session::Vocabulary;
@@ -82,7 +82,7 @@ pub(crate) struct Details {
     /// It must be on the other side before others are let in: it listens, or holds session advisory locks.
     pub(crate) presence: bool,
     /// Where a cancel request goes.
-    pub(crate) cancel: Option<(Arc<Target>, CancelKey)>,
+    pub(crate) cancel: Option<Arc<Way>>,
 }
 
 /// What sessions have done.

@@ -19,6 +19,8 @@ pub(crate) enum Use {
     Ahead,
     /// Its session has left for the other side; soon to be closed.
     Left,
+    /// Its client has left it, and the next one of the same kind may have it.
+    Free,
 }
 
 /// One connection.
@@ -41,7 +43,8 @@ impl Line {
         match self.used_for.load(Relaxed) {
             0 => Use::Session,
             1 => Use::Ahead,
-            _ => Use::Left,
+            2 => Use::Left,
+            _ => Use::Free,
         }
     }
 
@@ -106,6 +109,12 @@ impl Ticket {
     /// Says what the connection is there for from now on.
     pub(crate) fn set(&self, used_for: Use) {
         self.line.used_for.store(used_for as u8, Relaxed);
+    }
+
+    /// It is no session's, until somebody takes it.
+    pub(crate) fn is_free(&self) {
+        self.set(Use::Free);
+        self.belongs_to(0);
     }
 
     /// Says whose it is.

@@ -38,6 +38,14 @@ impl Accepted {
 pub(crate) struct Place {
     _of_listener: OwnedSemaphorePermit,
     living: Arc<AtomicUsize>,
+    thread: usize,
+}
+
+impl Place {
+    /// The number of the thread that it is on.
+    pub(crate) const fn thread(&self) -> usize {
+        self.thread
+    }
 }
 
 impl Drop for Place {
@@ -66,9 +74,12 @@ pub(crate) struct Entrance(Vec<Shard>);
 impl Entrance {
     /// Hands a connection to the shard that has the fewest.
     pub(crate) fn admit(&self, connection: Accepted, peer: Peer, of_listener: OwnedSemaphorePermit) {
-        let Some(shard) = self.0.iter().min_by_key(|shard| shard.living.load(Relaxed)) else { return };
+        let shards = self.0.iter().enumerate();
+        let Some((thread, shard)) = shards.min_by_key(|(_, shard)| shard.living.load(Relaxed)) else {
+            return;
+        };
         shard.living.fetch_add(1, Relaxed);
-        let place = Place { _of_listener: of_listener, living: Arc::clone(&shard.living) };
+        let place = Place { _of_listener: of_listener, living: Arc::clone(&shard.living), thread };
         // Refused only while everything ends.
         let _ = shard.arrivals.try_send(Arrival { connection, peer, place });
     }

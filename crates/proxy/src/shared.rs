@@ -12,6 +12,7 @@ use crate::farewell::Farewell;
 use crate::gate::Gate;
 use crate::lobby::Lobby;
 use crate::login::Login;
+use crate::pool::Pool;
 use crate::recorder::Recorder;
 use crate::registry::Registry;
 use crate::roll::Roll;
@@ -36,7 +37,9 @@ pub(crate) struct Shared {
     pub(crate) login: Login,
     /// Held by who reads certificates again.
     pub(crate) reloading: Mutex<()>,
-    /// Upstreams that sessions have left.
+    /// Upstreams that lie idle between two clients.
+    pub(crate) pool: Pool,
+    /// Upstreams that sessions have left for the other side.
     pub(crate) farewell: Arc<Farewell>,
     /// Bounds how many upstreams are opened ahead at once.
     pub(crate) warming: Arc<Semaphore>,
@@ -109,6 +112,8 @@ impl Shared {
         for reason in &refused {
             tracing::error!(reason, "not read again, what was read before stays");
         }
+        // What was opened before may have been opened by what is no longer shown or trusted.
+        self.pool.empty().into_iter().for_each(|upstream| self.farewell.leave(upstream));
         if refused.is_empty() {
             tracing::info!("certificates and keys are read again");
         }

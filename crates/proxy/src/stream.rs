@@ -2,11 +2,13 @@
 //! Refuses to know what the bytes mean.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use rustls::pki_types::CertificateDer;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -44,6 +46,19 @@ impl Stream {
             Self::ServerTls(_, end_point) => end_point.as_deref(),
             _ => None,
         }
+    }
+
+    /// Whether the system has neither bytes nor the end of the connection for us.
+    #[must_use]
+    pub fn has_nothing_to_read(&self) -> bool {
+        let socket = match self {
+            Self::Tcp(stream) => SockRef::from(stream),
+            Self::Unix(stream) => SockRef::from(stream),
+            Self::ServerTls(stream, _) => SockRef::from(stream.get_ref().0),
+            Self::ClientTls(stream) => SockRef::from(stream.get_ref().0),
+        };
+        let peeked = socket.peek(&mut [MaybeUninit::uninit()]);
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// The certificate that a client has shown; it has been verified up to a root.

@@ -3,10 +3,9 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::BytesMut;
-use pgteal_wire::cancel::CancelKey;
 use pgteal_wire::frame;
 use pgteal_wire::message::backend::ParameterStatus;
 use pgteal_wire::message::frontend::put_terminate;
@@ -15,8 +14,9 @@ use pgteal_wire::message::tag::back;
 use pgteal_wire::message::{MessageError, rows};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
-use crate::auth::Target;
+use crate::cancel::Way;
 use crate::gate::Course;
+use crate::pool::Home;
 use crate::roll::Ticket;
 use crate::stream::Stream;
 
@@ -87,12 +87,13 @@ impl Params {
 pub(crate) struct Upstream {
     pub(crate) stream: Stream,
     pub(crate) params: Params,
-    pub(crate) cancel: Option<CancelKey>,
-    pub(crate) server: Arc<Target>,
+    pub(crate) cancel: Option<Arc<Way>>,
     pub(crate) course: Course,
     pub(crate) ticket: Ticket,
     /// Bytes that came after the last message that was waited for.
     pub(crate) early: BytesMut,
+    /// Where it goes when its client has left; `None` when it is of use to that client only.
+    pub(crate) home: Option<Box<Home>>,
 }
 
 /// What became of a connection that nobody used.
@@ -213,6 +214,19 @@ impl Upstream {
                 }
             }
         }
+    }
+
+    /// Whether a connection that nobody uses is known to be lost. What the server said of settings is noted.
+    pub(crate) fn is_lost(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.poll_idle(&mut cx, || false) == Poll::Ready(Idle::Lost)
+    }
+
+    /// Whether a connection that nobody uses is there, and nothing is to be read from it. The system is asked: what it knows
+    /// already the runtime may learn a moment later.
+    pub(crate) async fn is_quiet(&mut self) -> bool {
+        let lost = std::future::poll_fn(|cx| Poll::Ready(self.poll_idle(cx, || false).is_ready()));
+        !tokio::task::unconstrained(lost).await && self.early.is_empty() && self.stream.has_nothing_to_read()
     }
 
     /// Says goodbye, and waits until the server has closed its end: a second at most.

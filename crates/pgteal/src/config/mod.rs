@@ -210,6 +210,10 @@ pub struct Proxy {
     /// Client sessions accepted at the same time.
     #[schemars(range(min = 1, max = 100_000))]
     pub max_clients: u32,
+    /// Seconds that a server connection lies idle, after `DISCARD ALL`, for the next client of the same user, database and
+    /// settings; 0: each client gets one of its own, opened for it.
+    #[schemars(range(max = 86_400))]
+    pub server_idle_timeout: u32,
     /// The proxy's own limit of a hold in milliseconds: it releases by itself when nobody does (I5).
     #[schemars(range(min = 100, max = 600_000))]
     pub max_hold_ms: u64,
@@ -231,6 +235,7 @@ impl Default for Proxy {
             auth: Auth::Verifier,
             admin_users: Vec::new(),
             max_clients: 10_000,
+            server_idle_timeout: 60,
             max_hold_ms: 60_000,
         }
     }

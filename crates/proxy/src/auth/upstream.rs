@@ -177,6 +177,14 @@ impl UpstreamError {
         }
     }
 
+    /// Whether the server has no place for another connection (`too_many_connections`).
+    #[must_use]
+    pub fn is_want_of_room(&self) -> bool {
+        let Self::Refused { response, .. } = self else { return false };
+        Fields::parse(response.get(frame::HEADER_LEN..).unwrap_or_default())
+            .is_ok_and(|fields| fields.sqlstate() == "53300")
+    }
+
     /// Whether the credentials are at fault, so that a remembered verifier should be forgotten.
     #[must_use]
     pub fn is_authentication_failure(&self) -> bool {

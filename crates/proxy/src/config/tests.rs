@@ -34,6 +34,7 @@ fn what_makes_no_sense_is_refused() {
             format!("{SMALL}[tls]\ncert = \"c\"\nkey = \"k\"\nclientcert = \"verify-full\"\n"),
             "there is no client_ca",
         ),
+        (format!("{SMALL}[pool]\nserver_lifetime = -1.0\n"), "between 0 and a year"),
         (format!("{SMALL}[limits]\nbuffer_bytes = 1\n"), "between 4096"),
     ] {
         let error = parse(&text).unwrap_err();

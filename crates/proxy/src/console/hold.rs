@@ -24,6 +24,8 @@ pub(super) fn hold(
     let busy = shared.gate.busy();
     if effect == Effect::Closed {
         refresh_stale(shared);
+        // They are gone before anybody counts who is left on a side, and no process exits in the pause.
+        shared.pool.hold().into_iter().for_each(|upstream| shared.farewell.leave(upstream));
         let recorder = Arc::clone(&shared.recorder);
         if let Err(error) = recorder.epoch(epoch) {
             tracing::warn!(%error, "the epoch cannot be recorded");

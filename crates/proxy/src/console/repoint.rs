@@ -33,6 +33,7 @@ pub(super) async fn repoint(shared: &Arc<Shared>, side: Side, epoch: u64) -> Res
             tokio::spawn(async move { farewell.make_room(side).await });
         }
         shared.warm_side.set(None);
+        shared.pool.hold().into_iter().for_each(|upstream| shared.farewell.leave(upstream));
     }
     let (moved, ended, cold) = turn_all(shared).await;
     let us = began.elapsed().as_micros();

@@ -30,6 +30,10 @@ pub(super) fn show_config(shared: &Shared) -> Answer {
         // What is in force is what was read before.
         put("tls.refused", tls.refused().unwrap_or_default());
     }
+    put("pool.server_idle_timeout", config.pool.server_idle_timeout.to_string());
+    put("pool.server_lifetime", config.pool.server_lifetime.to_string());
+    put("pool.default_pool_size", config.pool.default_pool_size.to_string());
+    put("pool.max_idle_connections", config.pool.max_idle_connections.to_string());
     let limits = &config.limits;
     put("limits.max_clients", limits.max_clients.to_string());
     put("limits.client_login_ms", limits.client_login_ms.to_string());

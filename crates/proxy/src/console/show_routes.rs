@@ -1,7 +1,8 @@
 //! Owns `SHOW ROUTES`: the sides that sessions can be on. Changes nothing.
 //!
 //! `active` is the side that new transactions go to. `sessions` are on it, `busy` of them inside a transaction; `ahead` are
-//! connections opened there for sessions of the other side, `left` those that sessions have left and that are soon closed.
+//! connections opened there for sessions of the other side, `left` those that sessions have left and that are soon closed, `free` those that the
+//! next client of their kind may have.
 
 use super::answer::Answer;
 use crate::config::ServerConfig;
@@ -10,8 +11,9 @@ use crate::route::Side;
 use crate::shared::Shared;
 
 pub(super) fn show_routes(shared: &Shared) -> Answer {
-    let mut table =
-        Answer::table(&["side", "active", "host", "port", "sslmode", "sessions", "busy", "ahead", "left"]);
+    let mut table = Answer::table(&[
+        "side", "active", "host", "port", "sslmode", "sessions", "busy", "ahead", "left", "free",
+    ]);
     let active = shared.gate.course().side;
     for side in [Side::Blue, Side::Green] {
         let Some(server) = shared.config.server(side) else { continue };
@@ -26,6 +28,7 @@ pub(super) fn show_routes(shared: &Shared) -> Answer {
             on.busy.to_string(),
             on.ahead.to_string(),
             on.left.to_string(),
+            on.free.to_string(),
         ]);
     }
     table
@@ -44,6 +47,7 @@ pub(crate) struct OnSide {
     pub(crate) upstreams: usize,
     pub(crate) ahead: usize,
     pub(crate) left: usize,
+    pub(crate) free: usize,
 }
 
 pub(crate) fn counted(shared: &Shared, side: Side) -> OnSide {
@@ -60,6 +64,7 @@ pub(crate) fn counted(shared: &Shared, side: Side) -> OnSide {
             Use::Session => on.upstreams += 1,
             Use::Ahead => on.ahead += 1,
             Use::Left => on.left += 1,
+            Use::Free => on.free += 1,
         }
     }
     on

@@ -31,6 +31,7 @@ pub(super) fn show_state(shared: &Shared) -> Answer {
         ("longest_transaction_ms", (census.longest_us / 1000).to_string()),
         ("hold_remaining_ms", remaining.to_string()),
         ("last_release_reason", view.last_release),
+        ("free_upstreams", shared.pool.len().to_string()),
         ("left_behind", shared.farewell.len().to_string()),
     ])
 }

@@ -15,6 +15,7 @@ pub(super) fn show_stats(shared: &Shared) -> Answer {
         ("closed_by_proxy", read(&stats.closed_by_proxy)),
         ("ended_57p01", read(&stats.ended_57p01)),
         ("upstream_lost", read(&stats.upstream_lost)),
+        ("upstreams_reused", shared.pool.taken().to_string()),
         ("longest_stall_us", read(&stats.longest_stall_us)),
         ("last_hold_us", shared.gate.view().last_hold.as_micros().to_string()),
         ("queries", totals.queries.to_string()),

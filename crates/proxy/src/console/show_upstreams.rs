@@ -1,7 +1,7 @@
 //! Owns `SHOW UPSTREAMS`: the connections to servers that sessions have or had. Changes nothing.
 //!
 //! `state` is `active` inside a transaction, `idle` between two, `ahead` for a connection that was opened for a session of the
-//! other side, `left` for one that its session has left and that is soon closed. `remote_pid` is the server's process, as
+//! other side, `left` for one that its session has left and that is soon closed, `free` for one that the next client of its kind may have. `remote_pid` is the server's process, as
 //! `pg_stat_activity` knows it. The few connections by which verifiers are looked up (`application_name` `pgteal/auth`) are
 //! nobody's, and not listed.
 
@@ -35,6 +35,7 @@ pub(super) fn show_upstreams(shared: &Shared) -> Answer {
             Use::Session => "idle",
             Use::Ahead => "ahead",
             Use::Left => "left",
+            Use::Free => "free",
         };
         let Some(server) = shared.config.server(line.side) else { continue };
         table.row(vec![

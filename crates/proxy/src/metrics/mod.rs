@@ -84,7 +84,9 @@ fn sides(page: &mut Page, shared: &Shared) {
     let mut samples = Vec::new();
     for side in [Side::Blue, Side::Green].into_iter().filter(|side| shared.config.server(*side).is_some()) {
         let on = counted(shared, side);
-        for (state, count) in [("session", on.upstreams), ("ahead", on.ahead), ("left", on.left)] {
+        for (state, count) in
+            [("session", on.upstreams), ("ahead", on.ahead), ("left", on.left), ("free", on.free)]
+        {
             samples.push(([("side", side.name()), ("state", state)], count as u64));
         }
     }

@@ -1,7 +1,6 @@
 //! Owns a question of our own on an upstream where nothing else is under way: it is sent, waited for, and called off when it
 //! takes too long; and the transaction of our own that a client's settings have no say in. Refuses to know what is asked.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -10,7 +9,6 @@ use pgteal_wire::message::tag::front;
 use pgteal_wire::message::{put, put_cstr};
 use tokio::io::AsyncWriteExt;
 
-use crate::cancel;
 use crate::upstream::{Answer, TalkError, Upstream};
 
 /// The name of our statement. It is gone before a client could list it.
@@ -44,15 +42,14 @@ pub(super) async fn unit(
 ) -> Result<Answer, TalkError> {
     upstream.stream.write_all(unit).await?;
     upstream.stream.flush().await?;
-    let key = upstream.cancel.clone();
-    let server = Arc::clone(&upstream.server);
+    let way = upstream.cancel.clone();
     let answer = upstream.read_unit(aside);
     tokio::pin!(answer);
     if let Ok(answer) = tokio::time::timeout(limit, &mut answer).await {
         return answer;
     }
-    if let Some(key) = key {
-        let _ = tokio::time::timeout(limit, cancel::send(&server, &key)).await;
+    if let Some(way) = way {
+        let _ = tokio::time::timeout(limit, way.send()).await;
     }
     tokio::time::timeout(limit, answer).await.unwrap_or(Err(TalkError::Closed))
 }

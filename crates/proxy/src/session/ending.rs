@@ -2,7 +2,6 @@
 //! Refuses to decide that a session ends.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -12,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::{OpenError, Session};
-use crate::cancel;
+use crate::pool;
 use crate::stats::Stats;
 use crate::upstream::Upstream;
 
@@ -24,6 +23,8 @@ const ABORT: Duration = Duration::from_secs(5);
 /// Why a session ends.
 #[derive(Debug)]
 pub(super) enum End {
+    /// The client has gone, and nothing of our own was under way.
+    Left(Option<io::Error>),
     ClientGone(Option<io::Error>),
     ServerGone(Option<io::Error>),
     /// The server ended it while we asked something: its own message, for the client.
@@ -54,12 +55,22 @@ impl End {
 }
 
 impl Session {
-    /// Ends the session.
-    pub(super) async fn end(&mut self, why: End) {
+    /// Ends the session, which lived on this thread.
+    pub(super) async fn end(&mut self, why: End, thread: usize) {
         self.entry.held.store(false, std::sync::atomic::Ordering::Relaxed);
         tracing::debug!(session = self.entry.id, ?why, "session ends");
         match why {
-            End::ClientGone(error) => {
+            End::Left(_) if self.leaves_upstream() => {
+                // Cancel requests that come from now on are for nobody.
+                self.entry.details().cancel = None;
+                if let Some(upstream) = self.upstream.take() {
+                    pool::give_back(&self.shared, thread, upstream);
+                }
+                if self.down.has_cleared() {
+                    self.last_words(None).await;
+                }
+            }
+            End::Left(error) | End::ClientGone(error) => {
                 tracing::debug!(session = self.entry.id, ?error, "client gone");
                 // A client that has read the server's last word may hang up before the server does.
                 if self.server_said_why {
@@ -158,9 +169,8 @@ impl Session {
 /// closed connection, so the statement is cancelled; the end of our half then ends the session.
 async fn abort(mut upstream: Upstream) {
     let gone = async {
-        if let Some(key) = &upstream.cancel {
-            let server = Arc::clone(&upstream.server);
-            let _ = cancel::send(&server, key).await;
+        if let Some(way) = &upstream.cancel {
+            let _ = way.send().await;
         }
         upstream.stream.shutdown().await?;
         let mut sink = vec![0; 8192];

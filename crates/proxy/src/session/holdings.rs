@@ -76,6 +76,8 @@ pub(super) struct Holdings {
     asked_in_part: bool,
     /// Functions of the database may have run in it, ever.
     ran_functions: bool,
+    /// It has loaded a library, or said more than was read.
+    marked: bool,
 }
 
 impl Holdings {
@@ -234,6 +236,7 @@ impl Holdings {
             return None;
         }
         let (touches, said) = self.touches(text, cut);
+        self.marked |= cut || text.len() > text::SEARCHED;
         self.may_run_functions(touches.is_some());
         self.local_sets += u32::from(said.is_local);
         self.keep_names(said.names.into_iter());
@@ -276,6 +279,7 @@ impl Holdings {
             self.repertoire.failed();
         }
         if tag == back::COMMAND_COMPLETE {
+            self.marked |= body.starts_with(b"LOAD");
             match text::tag_effect(body) {
                 TagEffect::None => {}
                 TagEffect::Dirty if self.local_sets > 0 && body.starts_with(b"SET") => self.local_sets -= 1,
@@ -328,6 +332,13 @@ impl Holdings {
             return Some("LISTEN registrations");
         }
         (!self.locks.is_empty()).then_some("session advisory locks")
+    }
+
+    /// Whether it leaves on its server what `DISCARD ALL` does not undo, as far as its texts and command tags tell: a library
+    /// that was loaded stays, and a custom setting that was set once is empty afterwards instead of missing.
+    pub(super) fn leaves_traces(&self) -> bool {
+        let by_functions = self.ran_functions && !self.words.names().is_empty();
+        self.marked || self.too_many_names || !self.custom_names.is_empty() || by_functions
     }
 
     /// Functions may have set what nobody asks for: there are more names than that.

@@ -12,7 +12,6 @@ use tokio::sync::mpsc;
 
 use super::vocabulary::{Catalogue, Vocabulary};
 use super::{OpenError, Origin, ask, open};
-use crate::cancel;
 use crate::gate::Course;
 use crate::route::Side;
 use crate::shared::Shared;
@@ -138,9 +137,9 @@ async fn learn_on(
 ) -> Result<Vocabulary, LearnError> {
     let (mut upstream, _) = while_awaited(reply, open::open_first(shared, origin, course)).await?;
     let learned = while_awaited(reply, learn(&mut upstream)).await;
-    if let (Err(LearnError::Abandoned), Some(key)) = (&learned, &upstream.cancel) {
+    if let (Err(LearnError::Abandoned), Some(way)) = (&learned, &upstream.cancel) {
         // A server that is busy does not notice that its client is gone.
-        let _ = tokio::time::timeout(LIMIT, cancel::send(&upstream.server, key)).await;
+        let _ = tokio::time::timeout(LIMIT, way.send()).await;
     }
     // Its place may be the last one that the role has.
     upstream.close().await;

@@ -205,7 +205,7 @@ impl Session {
         {
             let mut details = entry.details();
             details.side = Some(upstream.course.side);
-            details.cancel = upstream.cancel.clone().map(|key| (Arc::clone(&upstream.server), key));
+            details.cancel = upstream.cancel.clone();
             if replication {
                 details.pins = vec!["a replication connection".into()];
             }
@@ -257,7 +257,7 @@ impl Session {
     /// Serves the client until either leg ends. What is rare waits in memory of its own, taken when it happens.
     pub(crate) async fn run(mut self: Box<Self>, place: Place) {
         let why = self.serve().await;
-        Box::pin(self.end(why)).await;
+        Box::pin(self.end(why, place.thread())).await;
         drop(place);
     }
 
@@ -293,6 +293,13 @@ impl Session {
             && self.up_walk.between_messages()
             && self.hears_whole_messages()
             && !self.up.has_cleared()
+    }
+
+    /// Whether the client leaves its upstream as one that another client may have.
+    fn leaves_upstream(&self) -> bool {
+        let sound = !self.server_said_why && !self.server_deaf && !self.holdings.leaves_traces();
+        let upstream = self.upstream.as_ref().filter(|upstream| upstream.early.is_empty());
+        sound && self.at_rest() && upstream.is_some_and(|upstream| self.shared.pool.wants(upstream))
     }
 
     /// The side that the session is on, or is being brought to.

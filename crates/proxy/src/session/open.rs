@@ -11,6 +11,7 @@ use super::rehearse;
 use super::repertoire::Line;
 use super::replay::{self, RefusedStatement, ReplayError, State};
 use crate::auth::{self, UpstreamError};
+use crate::cancel::Way;
 use crate::gate::Course;
 use crate::roll::Use;
 use crate::route::Side;
@@ -51,6 +52,11 @@ impl OpenError {
         Self::Internal(error.to_string())
     }
 
+    /// Whether the server has no place for another connection: of anybody, or of this role or database.
+    pub(crate) fn is_want_of_room(&self) -> bool {
+        matches!(self, Self::Login(error) if error.is_want_of_room())
+    }
+
     /// The server's own refusal, for the client.
     pub(crate) fn server_message(&self) -> Option<&[u8]> {
         match self {
@@ -88,11 +94,11 @@ async fn open(
     let upstream = Upstream {
         stream: opened.stream,
         params,
-        cancel: opened.cancel_key,
-        server: Arc::clone(server),
+        cancel: opened.cancel_key.map(|key| Way::new(server, key)),
         course,
         ticket,
         early: opened.leftover,
+        home: None,
     };
     Ok((upstream, opened.notices))
 }

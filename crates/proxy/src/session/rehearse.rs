@@ -16,7 +16,6 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 use super::repertoire::Line;
-use crate::cancel;
 use crate::gate::Gate;
 use crate::upstream::{TalkError, Upstream};
 
@@ -99,7 +98,7 @@ async fn one(upstream: &mut Upstream, gate: &Gate, line: &Line, end: Instant) ->
 async fn said(upstream: &mut Upstream, gate: &Gate, out: &[u8], end: Instant) -> Result<bool, TalkError> {
     upstream.stream.write_all(out).await?;
     upstream.stream.flush().await?;
-    let (key, server) = (upstream.cancel.clone(), upstream.server.clone());
+    let way = upstream.cancel.clone();
     let mut aside = BytesMut::new();
     let answer = upstream.read_unit(&mut aside);
     tokio::pin!(answer);
@@ -111,8 +110,8 @@ async fn said(upstream: &mut Upstream, gate: &Gate, out: &[u8], end: Instant) ->
             break;
         }
     }
-    if let Some(key) = key {
-        let _ = tokio::time::timeout(CANCELLED, cancel::send(&server, &key)).await;
+    if let Some(way) = way {
+        let _ = tokio::time::timeout(CANCELLED, way.send()).await;
     }
     match tokio::time::timeout(CANCELLED, answer).await {
         Ok(answer) => answer.map(|_| false),

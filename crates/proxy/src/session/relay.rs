@@ -52,6 +52,8 @@ enum Admission {
     Wait,
     WrongSide,
     Untold,
+    /// The client takes its leave, and its upstream is left to the next one.
+    Leaves,
 }
 
 impl Session {
@@ -124,6 +126,7 @@ impl Session {
                 Ok(Admission::Go | Admission::Wait) => {}
                 Ok(Admission::WrongSide) => return Poll::Ready(Wake::WrongSide),
                 Ok(Admission::Untold) => return Poll::Ready(Wake::Untold),
+                Ok(Admission::Leaves) => return Poll::Ready(Wake::ClientGone(None)),
                 Err(error) => return Poll::Ready(Wake::BadBytes { from_client: true, error }),
             }
             // After the scan, which may just have begun to wait.
@@ -221,6 +224,9 @@ impl Session {
             let Some(header) = frame::peek(pending, LARGE_MESSAGE_LIMIT + 1)? else {
                 return Ok(Admission::Go);
             };
+            if header.tag == front::TERMINATE && self.leaves_upstream() {
+                return Ok(Admission::Leaves);
+            }
             match self.admit(header.tag) {
                 Admission::Go => {}
                 other => return Ok(other),

@@ -108,7 +108,7 @@ impl Session {
         {
             let mut details = self.entry.details();
             details.side = Some(upstream.course.side);
-            details.cancel = upstream.cancel.clone().map(|key| (Arc::clone(&upstream.server), key));
+            details.cancel = upstream.cancel.clone();
         }
         upstream.ticket.set(Use::Session);
         upstream.ticket.belongs_to(self.entry.id);

@@ -293,7 +293,7 @@ impl Session {
         match wake {
             Wake::Work | Wake::Breath => Ok(()),
             Wake::Command(command) => self.command(command).await,
-            Wake::ClientGone(error) => Err(End::ClientGone(error)),
+            Wake::ClientGone(error) => Err(End::Left(error)),
             Wake::ServerGone(error) => Err(End::ServerGone(error)),
             Wake::BadBytes { from_client, error } => Err(End::BadBytes { from_client, error }),
             Wake::WrongSide => self.turn().await.map(drop),

@@ -116,11 +116,13 @@ listen = [{listen}]
 # auth = "verifier"        # or "cleartext", "trust", "cert"
 # admin_users = []
 # max_clients = {max_clients}
+# server_idle_timeout = {server_idle_timeout}
 # max_hold_ms = {max_hold_ms}
 "#,
         listen = listen.join(", "),
         unix_port = default.unix_port,
         max_clients = default.max_clients,
+        server_idle_timeout = default.server_idle_timeout,
         max_hold_ms = default.max_hold_ms,
     )
 }
