@@ -162,7 +162,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: Stream, peer: Peer, p
     let greeting =
         tokio::time::timeout(limit, auth::greet(stream, login.tls.as_ref(), login.tls_required)).await;
     let (stream, startup) = match greeting {
-        Ok(Ok(Greeting::Cancel(key))) => return cancel::pass_on(&shared, &key).await,
+        Ok(Ok(Greeting::Cancel { stream, key })) => {
+            cancel::pass_on(&shared, &key).await;
+            return drop(stream);
+        }
         Ok(Ok(Greeting::Session { stream, startup })) => (stream, startup),
         Ok(Err(error)) => return tracing::debug!(client_addr, %error, "no greeting"),
         Err(_) => return tracing::debug!(client_addr, "no startup packet within {limit:?}"),

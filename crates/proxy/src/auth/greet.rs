@@ -18,8 +18,14 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// What a connection wants.
 #[derive(Debug)]
 pub enum Greeting {
-    /// Cancel the query of the session with this key; the connection is closed without an answer.
-    Cancel(CancelKey),
+    /// Cancel the query of the session with this key.
+    Cancel {
+        /// To be closed without an answer when the server has been asked, not before: what the client says next it says
+        /// after that, and takes for safe from the cancel.
+        stream: Stream,
+        /// The key it was given.
+        key: CancelKey,
+    },
     /// A session. Nothing beyond the startup packet has been read; NegotiateProtocolVersion has been sent where due.
     Session {
         /// The stream, with TLS if the client asked for it.
@@ -128,7 +134,7 @@ async fn finish(
     tls_required: bool,
 ) -> Result<Greeting, GreetError> {
     match packet {
-        Ok(FirstPacket::Cancel(key)) => Ok(Greeting::Cancel(key)),
+        Ok(FirstPacket::Cancel(key)) => Ok(Greeting::Cancel { stream, key }),
         Ok(FirstPacket::Startup(startup)) => {
             if tls_required && !stream.is_tls() && !stream.is_unix() {
                 refuse(&mut stream, Report::fatal("28000", "this server accepts TLS connections only")).await;
