@@ -18,7 +18,7 @@ use crate::failure;
 use crate::providers::Provider;
 use crate::router::{Router, RouterError};
 use memory::Memory;
-pub(crate) use memory::SentMarker;
+pub(crate) use memory::{SentMarker, Settling, spawn};
 pub use settings::{OnDrain, OnPinned, Settings};
 
 /// One of the two clusters.

@@ -74,12 +74,11 @@ pub(crate) async fn way_back_stands(world: &World, direction: Direction) -> Resu
             let Some(flushed) = world.flushed(database) else { return Ok(false) };
             let subscriber = world.session(direction.from, database).await?;
             let name = world.stream(opposite, database);
-            // The one that moves last first: where it has not moved, the slot need not be looked at.
-            let origin = replication_origin::position(&subscriber, &name).await?;
-            if origin.is_none_or(|lsn| lsn < flushed) {
-                return Ok(false);
-            }
-            Ok(slot::confirmed(&session, &name).await?.is_some_and(|lsn| lsn <= flushed))
+            let (origin, slot) = futures::try_join!(
+                replication_origin::position(&subscriber, &name),
+                slot::confirmed(&session, &name)
+            )?;
+            Ok(origin.is_some_and(|lsn| lsn >= flushed) && slot.is_some_and(|lsn| lsn <= flushed))
         })
         .await
 }

@@ -8,17 +8,28 @@ use std::time::Duration;
 
 use pgteal_postgres::fence::{Seal, Staged};
 use pgteal_postgres::{Error, Lsn, Session};
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::World;
-use crate::carry::sequences::Carrier;
+use crate::carry::CarryError;
+use crate::carry::sequences::{Carrier, Settled};
 use crate::deployment::{DatabaseKey, Side};
 
 /// Between two sessions of ours that are closed.
 const PART_PAUSE: Duration = Duration::from_millis(10);
 
-/// A marker that is being written; its number comes with its commit.
-pub(crate) type SentMarker = JoinHandle<Result<i64, Error>>;
+/// A marker that travels: its number, and what came of the wait for a position on the receiving side that is after it
+/// and durable there.
+pub(crate) type SentMarker = AbortOnDropHandle<Result<(i64, Result<Lsn, Error>), Error>>;
+/// The last sequence values on their way.
+pub(crate) type Settling = AbortOnDropHandle<Result<Settled, CarryError>>;
+
+/// Begins work ahead of the step that wants it. It is given up when nobody can ask for its answer any more.
+pub(crate) fn spawn<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> AbortOnDropHandle<T> {
+    AbortOnDropHandle::new(tokio::spawn(work))
+}
 
 /// See the module.
 #[derive(Default)]
@@ -39,6 +50,8 @@ pub(super) struct Memory {
     /// The fence of a side was just looked at, everywhere and after its change, and is as it should be. Good for one answer:
     /// it was asked in the same breath as the change, and asking again is a round trip that clients pay for.
     seen: [AtomicBool; 2],
+    /// The same of the start of the way back.
+    way_seen: AtomicBool,
 }
 
 #[derive(Default)]
@@ -47,8 +60,10 @@ struct OfDatabase {
     flushed: Option<Lsn>,
     /// What was done ahead for the sequences.
     carrier: Option<Arc<Carrier>>,
-    /// The marker that the fence sent right behind itself and that is on its way.
+    /// The marker that the fence sent right behind itself.
     marker: Option<SentMarker>,
+    /// The last sequence values, that the fence carries right behind itself.
+    settling: Option<Settling>,
     /// The last values were carried in this pause.
     settled: bool,
     /// What keeps the schema as it is.
@@ -108,6 +123,16 @@ impl World {
     /// What [`World::note_marker`] was last told, once.
     pub(crate) fn take_marker(&self, database: &DatabaseKey) -> Option<SentMarker> {
         self.memory.of(database, |of| of.marker.take())
+    }
+
+    /// Notes that the last sequence values are being carried, if it was begun after every writer.
+    pub(crate) fn note_settling(&self, database: &DatabaseKey, settling: Option<Settling>) {
+        self.memory.of(database, |of| of.settling = settling);
+    }
+
+    /// What [`World::note_settling`] was last told, once.
+    pub(crate) fn take_settling(&self, database: &DatabaseKey) -> Option<Settling> {
+        self.memory.of(database, |of| of.settling.take())
     }
 
     /// Notes that a database's last values were carried.
@@ -178,6 +203,16 @@ impl World {
     /// What [`World::note_fence_seen`] was last told, once.
     pub(crate) fn take_fence_seen(&self, side: Side) -> bool {
         self.memory.seen(side).swap(false, SeqCst)
+    }
+
+    /// Notes whether the way back was seen to begin where a change right before should have left it.
+    pub(crate) fn note_way_seen(&self, as_it_should_be: bool) {
+        self.memory.way_seen.store(as_it_should_be, SeqCst);
+    }
+
+    /// What [`World::note_way_seen`] was last told, once.
+    pub(crate) fn take_way_seen(&self) -> bool {
+        self.memory.way_seen.swap(false, SeqCst)
     }
 
     /// Keeps the schema of a database as it is.

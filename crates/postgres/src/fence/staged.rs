@@ -23,9 +23,9 @@ pub struct Staged {
 }
 
 impl Fence {
-    /// Does all of [`Fence::raise`] but the commit, which is then not flushed by itself but with the next one. Until that, whoever else calls [`crate::state::put`] in the database
-    /// waits; so would an apply worker, which a server that clients write to does not have.
-    /// Refused if `epoch` is lower than one seen here, and on a shared session.
+    /// Does all of [`Fence::raise`] but the commit, which is then not flushed by itself but with the next one. Until that,
+    /// whoever else calls [`crate::state::put`] in the database waits; so would an apply worker, which a server that
+    /// clients write to does not have. Refused if `epoch` is lower than one seen here, and on a shared session.
     pub async fn stage_raise(&self, session: Session, epoch: i64) -> Result<Staged> {
         // Not waited for by itself: the marker is only sent to the other side when it and all before it are on the disk.
         let sql = format!("SET LOCAL synchronous_commit = off; {}", self.raising(&session, epoch));
@@ -33,9 +33,10 @@ impl Fence {
     }
 
     /// Does all of [`Fence::lower`] but what would stop an apply worker: the row that remembers the fence comes in from the
-    /// other side too, so it is written with the commit. Refused as [`Fence::stage_raise`] is.
+    /// other side too, so it is written with the commit, which is not flushed by itself either. Refused as [`Fence::stage_raise`] is.
     pub async fn stage_lower(&self, session: Session, epoch: i64) -> Result<Staged> {
-        let sql = self.opening(&session);
+        // To be flushed before anybody relies on it, see [`crate::wal::flush`].
+        let sql = format!("SET LOCAL synchronous_commit = off; {}", self.opening(&session));
         Staged::begin(session, "staging the lowering of the fence", &sql, self.lowered(epoch)).await
     }
 }

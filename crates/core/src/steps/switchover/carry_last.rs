@@ -1,11 +1,13 @@
 //! Carries what logical replication leaves behind and only the last moment knows: sequences that ran past the value they
-//! were given ahead, and those that take no gap.
+//! were given ahead, and those that take no gap. The fence has begun it right behind itself where nobody was left to wait
+//! for.
 
 use async_trait::async_trait;
 use pgteal_saga::{Cx, Durability, Observation, Step, StepError, StepKind};
 
-use crate::carry::{CarryError, sequences};
-use crate::deployment::Direction;
+use crate::carry::CarryError;
+use crate::carry::sequences::{self, Settled};
+use crate::deployment::{DatabaseKey, Direction};
 use crate::failure;
 use crate::steps::{still_fenced, still_held};
 use crate::world::World;
@@ -13,6 +15,36 @@ use crate::world::World;
 /// See the module.
 #[derive(Debug)]
 pub struct CarryLast(pub Direction);
+
+/// What came of it if the fence has begun it. It is good for one try.
+async fn begun(world: &World, database: &DatabaseKey) -> Option<Settled> {
+    match world.take_settling(database)?.await {
+        Ok(Ok(settled)) => Some(settled),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "the last sequence values were not carried behind the fence");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+impl CarryLast {
+    async fn carry(&self, world: &World, database: &DatabaseKey) -> Result<Settled, CarryError> {
+        let from = world.session(self.0.from, database).await?;
+        let to = world.session(self.0.to, database).await?;
+        match world.carrier(database) {
+            Some(carrier) => {
+                let second = world.raised_on(self.0.from, database);
+                carrier.settle(&from, second.as_ref(), &to).await
+            }
+            // Nothing is known from before the pause: slower, and as right.
+            None => {
+                let exact = sequences::carry_exactly(&from, &to).await?;
+                Ok(Settled { exact, ..Settled::default() })
+            }
+        }
+    }
+}
 
 #[async_trait]
 impl Step<World> for CarryLast {
@@ -43,19 +75,12 @@ impl Step<World> for CarryLast {
 
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
         let one = |database| async move {
-            let from = world.session(self.0.from, database).await?;
-            let to = world.session(self.0.to, database).await?;
-            let (checked, set) = match world.carrier(database) {
-                Some(carrier) => {
-                    let second = world.raised_on(self.0.from, database);
-                    let settled = carrier.settle(&from, second.as_ref(), &to).await?;
-                    (settled.checked, settled.repaired + settled.exact)
-                }
-                // Nothing is known from before the pause: slower, and as right.
-                None => (0, sequences::carry_exactly(&from, &to).await?),
+            let settled = match begun(world, database).await {
+                Some(settled) => settled,
+                None => self.carry(world, database).await?,
             };
             world.note_settled(database);
-            Ok((checked, set))
+            Ok((settled.checked, settled.repaired + settled.exact))
         };
         let done = futures::future::try_join_all(world.databases.iter().map(one))
             .await

@@ -1,6 +1,7 @@
 //! Raises the fence on the side that clients leave, waits for the transactions that may still write, and proves by a
 //! write probe that nobody can. Only then is `fence_lsn` read (I2).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,10 +10,11 @@ use pgteal_postgres::fence::{Locker, lockers, terminate_lockers, unarmed, wait_l
 use pgteal_postgres::{Error, Lsn, Session, marker, wal};
 use pgteal_saga::{Cx, Durability, Observation, Step, StepError};
 
+use crate::carry::sequences::Carrier;
 use crate::deployment::{DatabaseKey, Direction};
 use crate::failure;
 use crate::steps::{is_fenced, is_lowered, still_held};
-use crate::world::{OnDrain, SentMarker, World};
+use crate::world::{self, OnDrain, SentMarker, Settling, World};
 
 /// See the module.
 #[derive(Debug)]
@@ -30,52 +32,77 @@ struct Raised {
     seen: bool,
     /// The insert position after the lockers were read.
     lsn: Lsn,
-    /// The marker, if there was nobody to wait for.
-    marker: Option<SentMarker>,
 }
 
 impl Fence {
     /// Raises the fence of one database: the commit of what was staged, or else all of it now.
-    async fn raise(&self, world: &World, database: &DatabaseKey, epoch: i64) -> Result<Raised, Error> {
+    async fn raise(&self, world: &World, database: &DatabaseKey, cx: &Cx) -> Result<Raised, Error> {
         let fence = world.fence(self.0.from);
         let control = world.session(self.0.from, database).await?;
         if let Some(staged) = world.staged(self.0.from, database) {
-            match Self::and_look(staged.session().clone(), &control, &fence, staged.commit()).await {
+            match self.and_look(world, database, staged.session(), staged.commit(), cx).await {
                 Ok(raised) => return Ok(raised),
                 // Raising it twice is raising it once.
                 Err(error) => tracing::debug!(%error, "the staged fence is lost, raising it anew"),
             }
         }
-        Self::and_look(control.clone(), &control, &fence, fence.raise(&control, epoch)).await
+        let raise = fence.raise(&control, cx.epoch().0.cast_signed());
+        self.and_look(world, database, &control, raise, cx).await
     }
 
     /// The lockers are those of the instant right after the raise: taken later they would count strangers that try and
-    /// are refused, so they are asked behind it without waiting for its answer. Whether the fence refuses is asked on
-    /// another session meanwhile.
+    /// are refused, so they are asked behind it without waiting for its answer.
     async fn and_look(
-        session: Session,
-        control: &Session,
-        fence: &pgteal_postgres::fence::Fence,
+        &self,
+        world: &World,
+        database: &DatabaseKey,
+        session: &Session,
         raise: impl Future<Output = Result<(), Error>>,
+        cx: &Cx,
     ) -> Result<Raised, Error> {
-        let looked = async {
-            raise.await?;
-            futures::try_join!(fence.probe(control), fence.is_raised(control))
-        };
-        let locked = async {
-            let (before, lsn) = futures::try_join!(lockers(&session), wal::insert_lsn(&session))?;
-            // All that was ever committed comes before a marker that is written when there is nobody left to wait for, and
-            // not a moment sooner (I2): only now. It is on its way while we still look.
-            let marker = before.is_empty().then(|| Self::send_marker(session.clone()));
-            Ok((before, lsn, marker))
-        };
+        let fence = world.fence(self.0.from);
+        let control = world.session(self.0.from, database).await?;
         // In this order: the raise goes first.
-        let ((refused, seen), (before, lsn, marker)) = futures::try_join!(looked, locked)?;
-        Ok(Raised { session, before, refused, lsn, seen, marker })
+        let asked = async { futures::try_join!(lockers(session), wal::insert_lsn(session)) };
+        let ((), (before, lsn)) = futures::try_join!(raise, asked)?;
+        // With nobody left to wait for, what the next steps wait for begins now: while it is on its way we still look.
+        let next = before.is_empty();
+        world.note_marker(database, next.then(|| self.send_marker(world, database, session, cx)));
+        let carrier = if next { world.carrier(database) } else { None };
+        world.note_settling(
+            database,
+            carrier.map(|carrier| self.carry_sequences(world, database, (&control, session), carrier)),
+        );
+        let (refused, seen) = futures::try_join!(fence.probe(&control), fence.is_raised(&control))?;
+        Ok(Raised { session: session.clone(), before, refused, lsn, seen })
     }
 
-    fn send_marker(session: Session) -> SentMarker {
-        tokio::spawn(async move { marker::write(&session).await })
+    /// All that was ever committed comes before a marker that is written when there is nobody left to wait for, and not a
+    /// moment sooner (I2). Waits for it on the other side too, which may not even answer: that is for the marker's step.
+    fn send_marker(&self, world: &World, database: &DatabaseKey, session: &Session, cx: &Cx) -> SentMarker {
+        let (from, to, name) =
+            (session.clone(), world.cluster(self.0.to).server.clone(), database.name.clone());
+        let bound = cx.within(world.settings.deadline);
+        world::spawn(async move {
+            let n = marker::write(&from).await?;
+            let durable = async { marker::wait_durable(&to.warm(&name).await?, n, bound).await };
+            Ok((n, durable.await))
+        })
+    }
+
+    fn carry_sequences(
+        &self,
+        world: &World,
+        database: &DatabaseKey,
+        (control, session): (&Session, &Session),
+        carrier: Arc<Carrier>,
+    ) -> Settling {
+        let (from, second) = (control.clone(), session.clone());
+        let (to, name) = (world.cluster(self.0.to).server.clone(), database.name.clone());
+        world::spawn(async move {
+            let to = to.warm(&name).await?;
+            carrier.settle(&from, Some(&second), &to).await
+        })
     }
 
     /// Waits by policy for the transactions that may still write, and reads `fence_lsn` (I2). Answers what forbids to go on.
@@ -138,15 +165,14 @@ impl Step<World> for Fence {
     }
 
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
-        let (side, epoch) = (self.0.from, cx.epoch().0.cast_signed());
+        let side = self.0.from;
         let budget = cx.within(match world.settings.on_drain {
             OnDrain::Wait => world.settings.deadline,
             OnDrain::Terminate | OnDrain::Abort => world.settings.drain_budget,
         });
         let one = |database| async move {
-            let mut raised = self.raise(world, database, epoch).await?;
+            let raised = self.raise(world, database, cx).await?;
             let seen = raised.seen;
-            world.note_marker(database, raised.marker.take());
             let settled = Self::settle(world, raised, &database.name, budget).await?;
             Ok::<_, Error>(settled.map(|lsn| (&database.name, lsn, seen)))
         };
@@ -168,7 +194,10 @@ impl Step<World> for Fence {
     async fn undo(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
         world.note_writers_gone(false);
         world.note_fence_seen(self.0.from, false);
-        world.databases.iter().for_each(|database| world.note_marker(database, None));
+        for database in &world.databases {
+            world.note_marker(database, None);
+            world.note_settling(database, None);
+        }
         world.unstage(self.0.from).await;
         let (fence, epoch) = (world.fence(self.0.from), cx.epoch().0.cast_signed());
         let lowered = world

@@ -3,7 +3,7 @@
 //! Never "lag looks like 0".
 
 use async_trait::async_trait;
-use pgteal_postgres::marker;
+use pgteal_postgres::{Error, Lsn, marker};
 use pgteal_saga::{Cx, Durability, Observation, Step, StepError, StepKind};
 
 use crate::deployment::{DatabaseKey, Direction};
@@ -15,10 +15,10 @@ use crate::world::World;
 #[derive(Debug)]
 pub struct ReachMarker(pub Direction);
 
-/// The marker that the fence has sent, if it was written.
-async fn sent(world: &World, database: &DatabaseKey) -> Option<i64> {
+/// The marker that the fence has sent, if it was written, and what came of it.
+async fn sent(world: &World, database: &DatabaseKey) -> Option<(i64, Result<Lsn, Error>)> {
     match world.take_marker(database)?.await {
-        Ok(Ok(n)) => Some(n),
+        Ok(Ok(sent)) => Some(sent),
         Ok(Err(error)) => {
             tracing::debug!(%error, "the marker behind the fence was not written");
             None
@@ -60,13 +60,16 @@ impl Step<World> for ReachMarker {
         let arrived = world
             .each(self.0.from, |session, database| async move {
                 // The fence may have sent one right behind itself. It is good for one try.
-                let n = match sent(world, database).await {
-                    Some(n) => n,
-                    None => marker::write(&session).await?,
+                let (n, durable) = match sent(world, database).await {
+                    Some(sent) => sent,
+                    None => {
+                        let n = marker::write(&session).await?;
+                        let to = world.session(self.0.to, database).await?;
+                        (n, marker::wait_durable(&to, n, bound).await)
+                    }
                 };
-                let to = world.session(self.0.to, database).await?;
                 // Applied is visible, not yet durable; and the slot of the way back only goes to flushed WAL.
-                world.note_flushed(database, marker::wait_durable(&to, n, bound).await?);
+                world.note_flushed(database, durable?);
                 Ok((database.name.clone(), n))
             })
             .await

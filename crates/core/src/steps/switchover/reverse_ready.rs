@@ -42,7 +42,7 @@ impl Step<World> for ReverseReady {
     }
 
     async fn observe(&self, world: &World, _cx: &Cx) -> Result<Observation, StepError> {
-        let stands = way_back_stands(world, self.0).await?;
+        let stands = world.take_way_seen() || way_back_stands(world, self.0).await?;
         Ok(if stands { Observation::Done } else { Observation::NotDone })
     }
 
@@ -52,21 +52,25 @@ impl Step<World> for ReverseReady {
             .each(self.0.from, |subscriber, database| async move {
                 let name = world.stream(opposite, database);
                 let keeper = world.session(self.0.to, database).await?;
-                let moved = async {
-                    // Without it the step is not seen to be done, and the run unwinds.
-                    let Some(flushed) = world.flushed(database) else { return Ok(()) };
-                    replication_origin::advance(&subscriber, &name, flushed).await?;
-                    cx.note(&format!("reverse_lsn/{}", database.name), flushed.to_string());
-                    Ok(())
-                };
-                let (slot, ()) = futures::try_join!(slot::confirmed(&keeper, &name), moved)?;
-                Ok((name, slot))
+                // Without it the step is not seen to be done, and the run unwinds.
+                let Some(flushed) = world.flushed(database) else { return Ok((name, true, false)) };
+                // The position is asked behind the move, in the same breath.
+                let (slot, (), origin) = futures::try_join!(
+                    slot::confirmed(&keeper, &name),
+                    replication_origin::advance(&subscriber, &name, flushed),
+                    replication_origin::position(&subscriber, &name),
+                )?;
+                cx.note(&format!("reverse_lsn/{}", database.name), flushed.to_string());
+                let stands =
+                    origin.is_some_and(|lsn| lsn >= flushed) && slot.is_some_and(|lsn| lsn <= flushed);
+                Ok((name, slot.is_some(), stands))
             })
             .await?;
-        match ways.into_iter().find(|(_, slot)| slot.is_none()) {
+        world.note_way_seen(ways.iter().all(|(.., stands)| *stands));
+        match ways.into_iter().find(|(_, exists, _)| !exists) {
             None => Ok(()),
             // Made anew it would lack what clients write until then.
-            Some((name, _)) => Err(StepError::refused(format!("replication slot {name}"), "it is gone")
+            Some((name, ..)) => Err(StepError::refused(format!("replication slot {name}"), "it is gone")
                 .with_code(code::LOST_HOLD)),
         }
     }
