@@ -8,6 +8,7 @@ pub mod errors;
 pub mod exit;
 pub mod journal;
 pub mod logging;
+pub mod pgbouncer;
 pub mod proxy_file;
 pub mod render;
 pub mod run;

@@ -1,16 +1,19 @@
 //! `pgteal proxy`: writes the proxy's own configuration into the state directory, has the proxy say whether it can start
-//! with it, and becomes the proxy.
+//! with it, and becomes the proxy. `pgteal proxy import`: prints what a configuration of PgBouncer's is in the proxy's words.
 
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use super::Context;
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::pgbouncer::{self, ImportError};
 use crate::proxy_file;
 
 /// Options of `proxy`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "Example:\n  pgteal proxy\n\n\
     The process becomes pgteal-proxy and runs until it is stopped (SIGTERM). It may run before, during and after\n\
     a switchover; when it starts again it takes the route it had. Why it cannot start is an error like any other;\n\
@@ -19,9 +22,41 @@ pub struct Args {
     /// Print the proxy's configuration instead of starting it.
     #[arg(long)]
     print: bool,
+    /// What else to do with the proxy's configuration.
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+/// What `proxy` can do besides being the proxy.
+#[derive(Debug, clap::Subcommand)]
+pub enum Verb {
+    /// Print PgBouncer's configuration as a file for pgteal-proxy, and say what is not carried and why.
+    #[command(
+        after_help = "Example:\n  pgteal proxy import /etc/pgbouncer/pgbouncer.ini > pgteal-proxy.toml\n\n\
+        The file is for a proxy that you start yourself: pgteal-proxy --config pgteal-proxy.toml. Passwords are not printed."
+    )]
+    Import {
+        /// pgbouncer.ini; what it includes is read as well.
+        file: PathBuf,
+    },
+}
+
+fn import(file: &Path, context: &Context) -> Result<Exit, Failure> {
+    let failed = |ImportError { path, reason }| Failure::File { verb: "import", path, reason };
+    let imported = pgbouncer::import(file).map_err(failed)?;
+    if context.ui.json() {
+        let answer = serde_json::json!({ "proxy_config": imported.text, "not_carried": imported.left });
+        context.ui.object(&answer);
+    } else {
+        context.ui.raw(&imported.text);
+    }
+    Ok(Exit::Done)
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    if let Some(Verb::Import { file }) = &args.verb {
+        return import(file, context);
+    }
     let loaded = context.config()?;
     if args.print {
         let text = proxy_file::text(&loaded, &context.env)?;
