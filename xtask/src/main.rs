@@ -49,7 +49,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Build for release and run a benchmark: `cutover` or `proxy`
+    /// Build for release and run a benchmark: `cutover`, `proxy` or `instructions`
     Bench {
         /// The benchmark: `bench-<name>` of the test kit
         name: String,

@@ -20,7 +20,7 @@ pub(crate) fn bench(name: &str, args: &[String]) -> Result<ExitCode> {
     let servers = pg::ensure(&[])?;
     let missing: Vec<&str> =
         rivals(name).iter().copied().filter(|rival| !debian::has_program(rival)).collect();
-    debian::install(&missing, "the benchmark measures beside others")?;
+    debian::install(&missing, "the benchmark needs it")?;
     let target = workspace::read()?.target;
     build()?;
     let mut cargo = shell::cargo();
@@ -40,10 +40,11 @@ pub(crate) fn bench(name: &str, args: &[String]) -> Result<ExitCode> {
     pass_on(&mut cargo)
 }
 
-/// Whom a benchmark measures beside; Debian's packages are called as their programs.
+/// Whom a benchmark measures beside or with; Debian's packages are called as their programs.
 fn rivals(name: &str) -> &'static [&'static str] {
     match name {
         "proxy" => &["pgbouncer", "haproxy"],
+        "instructions" => &["valgrind"],
         _ => &["pgbouncer"],
     }
 }
