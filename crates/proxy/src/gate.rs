@@ -6,7 +6,7 @@
 //! and counting who is inside is one atomic step: a count of 0 after closing stays 0 until release, and nobody can
 //! enter without learning the side that holds at that very instant.
 
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -204,6 +204,8 @@ struct Control {
 #[derive(Debug)]
 pub struct Gate {
     word: AtomicU64,
+    /// The side may be fenced.
+    at_risk: AtomicBool,
     waiting: AtomicU64,
     opened: Arc<Notify>,
     drained: Notify,
@@ -221,6 +223,7 @@ impl Gate {
             Control { phase: Phase::Flowing, epoch, last_release: String::new(), last_hold: Duration::ZERO };
         Self {
             word: AtomicU64::new(if side == Side::Green { GREEN } else { 0 }),
+            at_risk: AtomicBool::new(false),
             waiting: AtomicU64::new(0),
             opened: Arc::new(Notify::new()),
             drained: Notify::new(),
@@ -267,6 +270,18 @@ impl Gate {
     /// Told at the next opening. Get (and enable) it before [`Gate::enter`], so that an opening in between is not missed.
     pub fn opened(&self) -> tokio::sync::futures::OwnedNotified {
         Arc::clone(&self.opened).notified_owned()
+    }
+
+    /// Whether the side that transactions go to may be fenced: a hold is there or has come to its limit, so whoever drives the
+    /// switchover may have left it so; or somebody met the fence. Until somebody releases.
+    #[must_use]
+    pub fn is_at_risk(&self) -> bool {
+        self.at_risk.load(Relaxed)
+    }
+
+    /// Somebody met the fence.
+    pub fn met_fence(&self) {
+        self.at_risk.store(true, Relaxed);
     }
 
     /// Counts a session that waits before the gate for as long as the value lives.
@@ -338,8 +353,13 @@ impl Gate {
             Self::claimed(&mut control, *epoch)?;
         }
         let (phase, effect) = next(&control.phase, self.course().side, event, now)?;
+        if let Event::Release { .. } = event {
+            // Before an opening, so that who comes in knows it.
+            self.at_risk.store(false, Relaxed);
+        }
         match effect {
             Effect::Closed => {
+                self.at_risk.store(true, Relaxed);
                 self.word.fetch_or(CLOSED, SeqCst);
                 self.deadline_changed.notify_one();
             }

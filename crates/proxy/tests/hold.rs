@@ -340,3 +340,26 @@ async fn what_old_statements_do_late_is_seen() {
     assert_eq!(value(&sql, "show my.own").await, "late");
     assert_eq!(value(&local, "show work_mem").await, "4MB");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_that_its_server_does_not_answer_keeps_nobody_from_draining() {
+    let world = World::new("").await;
+    world.blue.freeze().unwrap();
+    let config = world.client_config();
+    let comes = tokio::spawn(async move { config.connect(tokio_postgres::NoTls).await });
+    pgteal_testkit::wait_until("the login to be inside", Duration::from_secs(5), async || {
+        let state = world.command("SHOW STATE").await;
+        if state["busy"] == "1" { Ok(()) } else { Err(format!("{state:?}")) }
+    })
+    .await
+    .unwrap();
+    world.command("HOLD EPOCH 1 LIMIT 20000").await;
+    let drained = world.command("DRAIN EPOCH 1 BUDGET 5000").await;
+    assert_eq!(drained["busy"], "0", "{drained:?}");
+    world.command("REPOINT green EPOCH 1").await;
+    world.command("RELEASE EPOCH 1").await;
+    let (client, connection) = comes.await.unwrap().unwrap();
+    tokio::spawn(connection);
+    assert_eq!(value(&client, "select who()").await, "green");
+    world.blue.thaw();
+}

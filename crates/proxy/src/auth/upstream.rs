@@ -318,7 +318,7 @@ impl Login<'_> {
                 self.scram = Some(scram);
             }
             Authentication::SaslContinue(data) => {
-                let reply = self.with_scram(|scram| scram.reply(data))?;
+                let reply = self.reply_to(data).await?;
                 put_sasl_response(&mut out, &reply);
             }
             Authentication::SaslFinal(data) => return self.with_scram(|scram| scram.finish(data)),
@@ -350,6 +350,23 @@ impl Login<'_> {
                 .max_iterations(self.target.max_scram_iterations)),
             _ => Err(self.unanswerable("SCRAM-SHA-256")),
         }
+    }
+
+    /// Thousands of rounds of hashing, when all that is known is the password: as many as the user's verifier has, up to a second
+    /// or so of them, and not on a thread that others live on.
+    async fn reply_to(&mut self, data: &[u8]) -> Result<Vec<u8>, UpstreamError> {
+        let by_password = matches!(self.credentials, Credentials::Password(_));
+        let Some(mut scram) = self.scram.take_if(|_| by_password) else {
+            return self.with_scram(|scram| scram.reply(data));
+        };
+        let data = data.to_vec();
+        let hashed = tokio::task::spawn_blocking(move || {
+            let reply = scram.reply(&data);
+            (scram, reply)
+        });
+        let (scram, reply) = hashed.await.map_err(|error| self.broken(error.to_string()))?;
+        self.scram = Some(scram);
+        self.with_scram(|_| reply)
     }
 
     fn with_scram<T>(

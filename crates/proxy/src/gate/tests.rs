@@ -169,3 +169,24 @@ async fn nobody_slips_through() {
     assert_eq!(gate.busy(), 0);
     assert_eq!(gate.view().waiting, 0);
 }
+
+#[test]
+fn a_side_is_at_risk_from_a_hold_until_somebody_releases() {
+    let gate = Gate::new(Side::Blue, 0);
+    let now = Instant::now();
+    let drive = |event: Event, at: Instant| gate.drive(&event, at, |_, _| Ok(())).unwrap();
+    assert!(!gate.is_at_risk());
+    drive(Event::Hold { epoch: 1, run: String::new(), limit: Duration::from_secs(1) }, now);
+    assert!(gate.is_at_risk());
+    assert_eq!(drive(Event::Expire, now + Duration::from_secs(2)), Effect::Opened);
+    assert!(gate.is_at_risk(), "nobody has said that it is over");
+    assert_eq!(drive(Event::Release { epoch: 1 }, now), Effect::Same);
+    assert!(!gate.is_at_risk());
+    gate.met_fence();
+    assert!(gate.is_at_risk());
+    drive(Event::Hold { epoch: 1, run: String::new(), limit: Duration::from_secs(1) }, now);
+    drive(Event::Repoint { epoch: 1, side: Side::Green }, now);
+    assert!(gate.is_at_risk(), "the other side's fence is the driver's to lower");
+    drive(Event::Release { epoch: 1 }, now);
+    assert!(!gate.is_at_risk());
+}
