@@ -107,6 +107,31 @@ impl Window {
         count
     }
 
+    /// Puts bytes in front of what is pending, however many they are; nothing of them is cleared.
+    pub fn put_front(&mut self, bytes: &[u8]) {
+        let (cleared, pending) = (self.cleared - self.start, self.end - self.cleared);
+        let needed = cleared + bytes.len() + pending + self.capacity;
+        let mut data = spare::take(needed.next_multiple_of(WIDER * self.capacity));
+        let old = self.data.get(self.start..self.end).unwrap_or_default();
+        let (front, back) = old.split_at(cleared.min(old.len()));
+        let mut at = 0;
+        for part in [front, bytes, back] {
+            if let Some(target) = data.get_mut(at..at + part.len()) {
+                target.copy_from_slice(part);
+            }
+            at += part.len();
+        }
+        spare::give_back(std::mem::replace(&mut self.data, data));
+        (self.start, self.cleared, self.end) = (0, cleared, at);
+    }
+
+    /// Takes the next `count` pending bytes away: nobody gets them.
+    pub fn remove(&mut self, count: usize) {
+        let from = (self.cleared + count).min(self.end);
+        self.data.copy_within(from..self.end, self.cleared);
+        self.end -= from - self.cleared;
+    }
+
     /// Forgets what is cleared: there is nobody to write it to.
     pub fn drop_cleared(&mut self) {
         self.start = self.cleared;
@@ -210,6 +235,24 @@ mod tests {
         assert!(window.put_cleared(b"ours"));
         assert_eq!(drain(&mut window), b"abcdours");
         assert!(!window.put_cleared(&[0; 17]));
+    }
+
+    #[test]
+    fn bytes_come_back_in_front_and_are_taken_away() {
+        let mut window = Window::new(8);
+        fill(&mut window, b"abcdef");
+        window.clear(2);
+        window.put_front(b"a long one: ");
+        window.remove(2);
+        assert_eq!(drain(&mut window), b"ab", "what was cleared stays before it");
+        assert_eq!(window.pending(), b"long one: cdef");
+        assert!(fill(&mut window, b"gh") == Some(2), "there is room for more");
+        window.clear(100);
+        assert_eq!(drain(&mut window), b"long one: cdefgh");
+        assert_eq!(fill(&mut window, b"abc"), Some(3));
+        assert_eq!(window.data.len(), 8, "and then it is as it was");
+        window.remove(9);
+        assert!(window.pending().is_empty());
     }
 
     #[test]

@@ -78,7 +78,8 @@ pub(crate) async fn pass_on(shared: &Shared, key: &CancelKey) {
         return;
     };
     // A statement that is held, or whose upstream is not open yet, no server knows: the session itself answers.
-    let waits = entry.held.load(Relaxed) || entry.details().cancel.is_none();
+    // So it is with one that is held again as soon as its server has refused it.
+    let waits = entry.held.load(Relaxed) || shared.gate.is_at_risk() || entry.details().cancel.is_none();
     if waits && entry.tell(Command::Cancel) {
         return;
     }

@@ -22,6 +22,8 @@ pub struct Limits {
     pub prepared_bytes: usize,
     /// One round trip to observe a session's state.
     pub observe_ms: u64,
+    /// How long a statement is held and tried again that a fenced server refused as the first of its transaction; 0 is not at all.
+    pub fence_wait_ms: u64,
     /// The longest hold a driver may ask for.
     pub hold_limit_max_ms: u64,
     /// After SIGTERM, how long open transactions may finish.
@@ -38,6 +40,7 @@ impl Default for Limits {
             buffer_bytes: 16 * 1024,
             prepared_bytes: 4 * 1024 * 1024,
             observe_ms: 5_000,
+            fence_wait_ms: 30_000,
             hold_limit_max_ms: 120_000,
             shutdown_ms: 5_000,
         }
@@ -61,5 +64,11 @@ impl Limits {
     #[must_use]
     pub const fn observe(&self) -> Duration {
         Duration::from_millis(self.observe_ms)
+    }
+
+    /// The bound of the tries of one statement that a fence refuses.
+    #[must_use]
+    pub const fn fence_wait(&self) -> Duration {
+        Duration::from_millis(self.fence_wait_ms)
     }
 }

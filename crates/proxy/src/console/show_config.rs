@@ -42,6 +42,7 @@ pub(super) fn show_config(shared: &Shared) -> Answer {
     put("limits.buffer_bytes", limits.buffer_bytes.to_string());
     put("limits.prepared_bytes", limits.prepared_bytes.to_string());
     put("limits.observe_ms", limits.observe_ms.to_string());
+    put("limits.fence_wait_ms", limits.fence_wait_ms.to_string());
     put("limits.hold_limit_max_ms", limits.hold_limit_max_ms.to_string());
     put("limits.shutdown_ms", limits.shutdown_ms.to_string());
     table

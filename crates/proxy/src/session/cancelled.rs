@@ -31,7 +31,17 @@ impl Session {
     pub(super) async fn cancel(&mut self) -> Result<(), End> {
         let waits = self.before.is_some() || self.upstream.is_none();
         if !waits || !self.tracker.at_boundary() || self.dropping.is_some() {
+            if let Some(again) = &mut self.again {
+                again.cancelled = true;
+            }
             tokio::spawn(cancel::to_server(self.entry.clone()));
+            return Ok(());
+        }
+        if let Some(again) = &mut self.again
+            && again.has_begun()
+        {
+            // The client is inside a transaction: only its server can tell it that this has failed.
+            again.goes_last();
             return Ok(());
         }
         let Ok(Some(header)) = frame::peek(self.up.pending(), LARGE_MESSAGE_LIMIT + 1) else {
@@ -52,6 +62,7 @@ impl Session {
             self.entry.tell(Command::Cancel);
             return Ok(());
         }
+        self.again = None;
         self.dropping = Some(dropping);
         if self.before.take().is_some() {
             self.entry.held.store(false, Relaxed);

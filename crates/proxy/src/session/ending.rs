@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::{OpenError, Session};
 use crate::pool;
 use crate::stats::Stats;
-use crate::upstream::Upstream;
+use crate::upstream::{TalkError, Upstream};
 
 /// How long a client may take to read its last message.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -47,6 +47,15 @@ pub(super) enum End {
 }
 
 impl End {
+    /// A conversation of our own with the session's server has failed.
+    pub(super) fn lost(error: TalkError) -> Self {
+        match error {
+            TalkError::Fatal { whole, .. } => Self::ServerSaid(whole),
+            TalkError::Io(error) => Self::ServerGone(Some(error)),
+            _ => Self::ServerGone(None),
+        }
+    }
+
     pub(super) fn pinned(what: &str) -> Self {
         Self::Pinned(format!(
             "terminating connection: this session holds {what}, which cannot be carried to the new server"
@@ -179,5 +188,32 @@ async fn abort(mut upstream: Upstream) {
     };
     if tokio::time::timeout(ABORT, gone).await.is_err() {
         tracing::warn!("a terminated session's server did not close the connection within {ABORT:?}");
+    }
+}
+
+/// Whether an error ends its session, by its beginning: severities come first (PostgreSQL documentation, "Error and Notice
+/// Message Fields").
+pub(super) fn begins_fatal(start: &[u8]) -> bool {
+    let severity = start.split(|byte| *byte == 0).find(|field| field.first() == Some(&b'V'));
+    matches!(severity, Some(b"VFATAL" | b"VPANIC"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn the_beginning_of_an_error_tells_whether_it_is_the_last_word() {
+        let cases: [(&[u8], bool); 5] = [
+            (b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to a very lo", true),
+            (b"SSCHWERWIEGEND\0VPANIC\0C57P01\0M\0\0", true),
+            (b"SERROR\0VERROR\0C22012\0Mdivision by zero\0VFATAL", false),
+            (b"SFEHLER\0VER", false),
+            (b"", false),
+        ];
+        for (start, fatal) in cases {
+            assert_eq!(begins_fatal(start), fatal, "{}", String::from_utf8_lossy(start));
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! `relay` moves bytes and decides at each message whether it may pass; `work` is what happens between two
 //! transactions: looking at the session's state, opening ahead; `turn` changes sides; `ending` says goodbye.
 
+mod again;
 mod ask;
 mod cancelled;
 mod ending;
@@ -19,6 +20,7 @@ mod rehearse;
 mod relay;
 mod repertoire;
 mod replay;
+mod second_try;
 mod statements;
 mod text;
 mod turn;
@@ -47,6 +49,7 @@ use crate::shared::Shared;
 use crate::stream::Stream;
 use crate::upstream::{Params, Upstream};
 
+use again::Again;
 use cancelled::Dropping;
 use ending::End;
 use holdings::Holdings;
@@ -151,6 +154,10 @@ pub(crate) struct Session {
     holdings: Holdings,
     pass: Pass,
     before: Option<Before>,
+    /// What may have to be said again.
+    again: Option<Box<Again>>,
+    /// Bytes that are still to come of a message of the server's that is for nobody.
+    nobodys: usize,
     /// A cancelled unit is being dropped.
     dropping: Option<Dropping>,
     second: Second,
@@ -178,6 +185,8 @@ pub(crate) struct Session {
     /// Writing to the server failed: only what it still says is read.
     server_deaf: bool,
     replication: bool,
+    /// It began under the fence, so it may be read-only by default without having asked for that.
+    read_only_by_fence: bool,
 }
 
 impl Drop for Session {
@@ -212,6 +221,9 @@ impl Session {
         }
         upstream.ticket.belongs_to(entry.id);
         shared.registry.add(Arc::clone(&entry));
+        let read_only_by_fence = shared.gate.is_at_risk()
+            && second_try::is_read_only(&upstream.params)
+            && !open::sets_read_only(&origin.startup);
         // After the registry: a WARM that comes now either finds us there or has set the side already.
         let target = shared.warm_side().filter(|side| *side != upstream.course.side);
         let mut session = Self {
@@ -230,6 +242,8 @@ impl Session {
             holdings: Holdings::default(),
             pass,
             before: None,
+            again: None,
+            nobodys: 0,
             dropping: None,
             second: Second::None,
             doubtful: Vec::new(),
@@ -246,6 +260,7 @@ impl Session {
             server_said_why: false,
             server_deaf: false,
             replication,
+            read_only_by_fence,
         };
         if session.target.is_some() {
             session.take_words();

@@ -211,7 +211,7 @@ fn finish(
 }
 
 /// Whether the client itself decides about `default_transaction_read_only`.
-fn sets_read_only(startup: &StartupMessage) -> bool {
+pub(super) fn sets_read_only(startup: &StartupMessage) -> bool {
     let named = startup.params.iter().any(|p| p.name.eq_ignore_ascii_case(b"default_transaction_read_only"));
     let options = startup.get("options").unwrap_or_default().to_ascii_lowercase();
     named || options.windows(29).any(|window| window == b"default_transaction_read_only")

@@ -10,6 +10,9 @@ use pgteal_wire::frame::{self, FrameError, LARGE_MESSAGE_LIMIT};
 use pgteal_wire::message::tag::{back, front};
 use pgteal_wire::tracker::Reply;
 
+use super::again::Standing;
+use super::ending::begins_fatal;
+use super::second_try::{self, is_read_only};
 use super::walk::Body;
 use super::{Before, OpenError, Second, Session, State};
 use crate::registry::Command;
@@ -37,6 +40,8 @@ pub(super) enum Wake {
     Work,
     /// Much was moved at once: others first.
     Breath,
+    /// What was refused for reasons that are not the client's is to be taken back.
+    Refused,
     /// A transaction wants to begin, and the session is not on the side that the route says.
     WrongSide,
     /// A transaction wants to begin, and the client does not know yet what is different on this side.
@@ -78,12 +83,18 @@ impl Session {
     fn poll_legs(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
         let mut moved = 0;
         loop {
+            if self.again.as_ref().is_some_and(|again| again.over().is_some()) {
+                return Poll::Ready(Wake::Refused);
+            }
             if let Poll::Ready(wake) = self.poll_up(cx, &mut moved) {
                 return Poll::Ready(wake);
             }
             let (before, was_full, had_words) = (moved, self.tracker.is_full(), self.down.has_cleared());
             if let Poll::Ready(wake) = self.poll_down(cx, &mut moved) {
                 return Poll::Ready(wake);
+            }
+            if self.again.as_ref().is_some_and(|again| again.over().is_some()) {
+                continue;
             }
             if self.has_work() {
                 return Poll::Ready(Wake::Work);
@@ -135,8 +146,14 @@ impl Session {
                 if before.opened.as_mut().poll(cx).is_ready() {
                     before.opened = Box::pin(self.shared.gate.opened());
                     before.opened.as_mut().enable();
+                    if let Some(again) = &mut self.again {
+                        again.goes();
+                    }
                     continue;
                 }
+            }
+            if self.poll_again(cx) {
+                continue;
             }
             if self.write_to_server(cx) && self.dropping.is_some() {
                 // What is dropped lies behind what was written just now.
@@ -214,6 +231,7 @@ impl Session {
                 if self.up.pending().is_empty() {
                     return Ok(Admission::Go);
                 }
+                self.keep_to_say_again(self.up_walk.left().min(self.up.pending().len()));
                 if let Some(body) = self.up_walk.pass(&mut self.up) {
                     self.holdings.client_message(body, self.fate, room);
                     self.up_walk.slim();
@@ -231,6 +249,7 @@ impl Session {
                 Admission::Go => {}
                 other => return Ok(other),
             }
+            self.is_said_again(header);
             self.fate = self.tracker.client(header.tag);
             let keep = self.holdings.wants_of_client(header.tag, room);
             if keep == 0 {
@@ -241,9 +260,11 @@ impl Session {
             {
                 let body = Body { tag: header.tag, bytes, cut: false };
                 self.holdings.client_message(body, self.fate, room);
+                self.keep_to_say_again(header.total);
                 self.up.clear(header.total);
                 continue;
             }
+            self.keep_to_say_again(frame::HEADER_LEN);
             self.up.clear(frame::HEADER_LEN);
             self.up_walk.begin(header.tag, header.body_len(), keep);
             if self.tracker.at_boundary() {
@@ -258,11 +279,18 @@ impl Session {
         if tag == front::TERMINATE || self.streams(tag) {
             return Admission::Go;
         }
+        if self.again.as_ref().is_some_and(|again| again.is_back()) && !self.may_say_again() {
+            return Admission::Wait;
+        }
         loop {
             if self.pass.inside {
-                if !self.shared.gate.is_closed() || self.tracker.may_pass(tag) {
+                let alone = self.is_alone(tag);
+                if !(alone || self.shared.gate.is_closed()) || self.tracker.may_pass(tag) {
                     self.admitted();
                     return Admission::Go;
+                }
+                if alone {
+                    return Admission::Wait;
                 }
             } else if self.waits_for_upstream() {
                 // Its statement stays here, where it can be cancelled.
@@ -277,6 +305,7 @@ impl Session {
                     return Admission::Untold;
                 }
                 self.entry.inside_since.store(self.shared.registry.now(), Relaxed);
+                self.begin_to_keep();
                 self.admitted();
                 return Admission::Go;
             }
@@ -328,7 +357,7 @@ impl Session {
     /// Clears the server's messages, and learns from them.
     pub(super) fn scan_server(&mut self) -> Result<(), FrameError> {
         loop {
-            if !self.down_walk.between_messages() {
+            if !self.down_walk.between_messages() || self.nobodys > 0 {
                 if self.down.pending().is_empty() {
                     return Ok(());
                 }
@@ -338,6 +367,7 @@ impl Session {
             let pending = self.down.pending();
             let rows = frame::run(pending, |tag| matches!(tag, back::DATA_ROW | back::COPY_DATA));
             if rows > 0 {
+                self.answer_is_shown();
                 // They mean nothing to anybody here.
                 self.down.clear(rows);
                 continue;
@@ -353,10 +383,30 @@ impl Session {
             }
             if header.tag == back::ERROR {
                 let start = body.or_else(|| pending.get(frame::HEADER_LEN..)).unwrap_or_default();
-                self.server_said_why |= begins_fatal(start);
+                if begins_fatal(start) {
+                    self.server_said_why = true;
+                    self.again = None;
+                }
             }
             let keep = if header.tag == back::PARAMETER_STATUS && body.is_none() { LONG_SETTING } else { 0 };
             let body = if matters { body.unwrap_or_default() } else { &[] };
+            let heard = match &mut self.again {
+                Some(again) => {
+                    let statements = &self.holdings.statements;
+                    let params = self.upstream.as_ref().map(|upstream| &upstream.params);
+                    let read_only_by_fence = self.read_only_by_fence && params.is_some_and(is_read_only);
+                    second_try::hears(again, header.tag, body, !self.tracker.unsynced(), |again| Standing {
+                        read_only_by_fence,
+                        binds_carried: again.binds().any(|name| statements.is_unproven(name)),
+                    })
+                }
+                None => {
+                    if header.tag == back::ERROR {
+                        self.meets_fence(body);
+                    }
+                    Some(false)
+                }
+            };
             let reply = self.tracker.server(header.tag, body);
             self.holdings.server_message(header.tag, body, reply);
             if header.tag == back::PARAMETER_STATUS
@@ -369,8 +419,16 @@ impl Session {
                     self.entry.details().renamed = Some(name.into_owned());
                 }
             }
-            self.down.clear(frame::HEADER_LEN);
-            self.down_walk.begin(header.tag, header.body_len(), keep);
+            match heard {
+                Some(true) => self.nobodys = header.total,
+                other => {
+                    if other.is_none() {
+                        self.answer_is_shown();
+                    }
+                    self.down.clear(frame::HEADER_LEN);
+                    self.down_walk.begin(header.tag, header.body_len(), keep);
+                }
+            }
             self.pass_down();
             if self.replication && matches!(header.tag, back::COPY_BOTH | back::READY_FOR_QUERY) {
                 self.stream_or_not();
@@ -383,6 +441,12 @@ impl Session {
 
     /// Lets a server message's body pass; a setting too long to be waited for is noted at its end.
     fn pass_down(&mut self) {
+        if self.nobodys > 0 {
+            let count = self.nobodys.min(self.down.pending().len());
+            self.down.remove(count);
+            self.nobodys -= count;
+            return;
+        }
         if let Some(body) = self.down_walk.pass(&mut self.down) {
             if let Some(upstream) = self.upstream.as_mut().filter(|_| !body.cut) {
                 upstream.params.take(body.bytes);
@@ -400,6 +464,7 @@ impl Session {
                 self.entry.stale.store(!fits, Release);
             }
             self.leave_gate();
+            self.answer_is_shown();
         }
     }
 
@@ -411,33 +476,6 @@ impl Session {
             upstream.early.advance(count);
             // Bad bytes show again at the next read.
             let _ = self.scan_server();
-        }
-    }
-}
-
-/// Whether an error ends its session, by its beginning: severities come first (PostgreSQL documentation, "Error and Notice
-/// Message Fields").
-fn begins_fatal(start: &[u8]) -> bool {
-    let severity = start.split(|byte| *byte == 0).find(|field| field.first() == Some(&b'V'));
-    matches!(severity, Some(b"VFATAL" | b"VPANIC"))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::*;
-
-    #[test]
-    fn the_beginning_of_an_error_tells_whether_it_is_the_last_word() {
-        let cases: [(&[u8], bool); 5] = [
-            (b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to a very lo", true),
-            (b"SSCHWERWIEGEND\0VPANIC\0C57P01\0M\0\0", true),
-            (b"SERROR\0VERROR\0C22012\0Mdivision by zero\0VFATAL", false),
-            (b"SFEHLER\0VER", false),
-            (b"", false),
-        ];
-        for (start, fatal) in cases {
-            assert_eq!(begins_fatal(start), fatal, "{}", String::from_utf8_lossy(start));
         }
     }
 }

@@ -27,6 +27,9 @@ pub(super) struct Statements {
     /// Names of statements that no server takes any more: their tables are gone, say. To execute one is an error before
     /// and after a move.
     broken: HashSet<Box<[u8]>>,
+    /// Names of statements that were carried to the server and not bound there yet. When a table was altered since they were
+    /// parsed there, the server says so when they are.
+    unproven: HashSet<Box<[u8]>>,
     pending: VecDeque<Pending>,
     bytes: usize,
     /// Grows with every change.
@@ -76,6 +79,7 @@ impl Statements {
     pub(super) fn parse_sent(&mut self, body: &[u8], cut: bool, room: usize) {
         let name = name_of(body);
         if name.is_empty() {
+            self.unproven.remove(name);
             self.unnamed.empty();
             if !cut {
                 put_message(&mut self.unnamed.message, body);
@@ -116,6 +120,7 @@ impl Statements {
     /// A simple query was forwarded: it destroys the unnamed statement.
     pub(super) fn query_sent(&mut self) {
         self.unnamed.alive = false;
+        self.unproven.remove(&b""[..]);
         self.unnamed.empty();
     }
 
@@ -135,6 +140,7 @@ impl Statements {
                 self.bytes += text.len();
                 self.too_large.remove(&name);
                 self.broken.remove(&name);
+                self.unproven.remove(&name);
                 if let Some(old) = self.known.insert(name, text) {
                     self.bytes -= old.len();
                 }
@@ -165,9 +171,33 @@ impl Statements {
     fn forget(&mut self, name: &[u8]) {
         self.too_large.remove(name);
         self.broken.remove(name);
+        self.unproven.remove(name);
         if let Some(old) = self.known.remove(name) {
             self.bytes -= old.len();
         }
+    }
+
+    /// All of them were carried to another server.
+    pub(super) fn carried(&mut self) {
+        self.unproven = self.known.keys().cloned().collect();
+        if self.unnamed().is_some() {
+            self.unproven.insert(Box::default());
+        }
+    }
+
+    /// Whether some were carried and not bound since.
+    pub(super) fn has_unproven(&self) -> bool {
+        !self.unproven.is_empty()
+    }
+
+    /// Whether this one was.
+    pub(super) fn is_unproven(&self, name: &[u8]) -> bool {
+        self.unproven.contains(name)
+    }
+
+    /// It was bound.
+    pub(super) fn is_proven(&mut self, name: &[u8]) {
+        self.unproven.remove(name);
     }
 
     /// `DISCARD ALL` or `DEALLOCATE ALL` happened.
@@ -175,6 +205,7 @@ impl Statements {
         self.known.clear();
         self.too_large.clear();
         self.broken.clear();
+        self.unproven.clear();
         self.bytes = 0;
         self.revision += 1;
     }

@@ -10,7 +10,7 @@ use pgteal_wire::tracker::Tracker;
 use super::ending::End;
 use super::locks::{self, Lock};
 use super::work::HALF_SAID;
-use super::{OpenError, Second, Session, State, open, parting};
+use super::{OpenError, Second, Session, State, open, parting, second_try};
 use crate::registry::TurnAnswer;
 use crate::roll::Use;
 use crate::stats::Stats;
@@ -100,7 +100,7 @@ impl Session {
     }
 
     /// Makes an upstream the session's own.
-    async fn adopt(&mut self, upstream: Upstream) -> Result<(), End> {
+    pub(super) async fn adopt(&mut self, upstream: Upstream) -> Result<(), End> {
         let known = self.untold.take().unwrap_or_else(|| std::mem::take(&mut self.told));
         if !upstream.params.changes_since(&known).is_empty() {
             self.untold = Some(known);
@@ -112,7 +112,9 @@ impl Session {
         }
         upstream.ticket.set(Use::Session);
         upstream.ticket.belongs_to(self.entry.id);
+        self.read_only_by_fence &= second_try::is_read_only(&upstream.params);
         self.upstream = Some(upstream);
+        self.holdings.statements.carried();
         self.server_said_why = false;
         self.take_all_early().await
     }
@@ -128,7 +130,7 @@ impl Session {
     pub(super) async fn tell_changes(&mut self) -> Result<(), End> {
         self.await_rest().await?;
         if !self.hears_whole_messages() {
-            return Err(End::Bounded("the server does not end what it began to say"));
+            return Err(End::Bounded(HALF_SAID));
         }
         let (Some(known), Some(upstream)) = (self.untold.take(), &self.upstream) else { return Ok(()) };
         let changes = upstream.params.changes_since(&known);

@@ -29,6 +29,11 @@ impl Walk {
         self.left == 0
     }
 
+    /// How much of the last message is still to come.
+    pub(super) const fn left(&self) -> usize {
+        self.left
+    }
+
     /// Begins a message whose header was read; `keep` bytes of its body are to be kept at most.
     pub(super) fn begin(&mut self, tag: u8, body_len: usize, keep: usize) {
         self.tag = tag;

@@ -10,10 +10,9 @@ use bytes::BytesMut;
 use super::ending::End;
 use super::look::{self, Looked};
 use super::relay::Wake;
-use super::{Second, Session, State, learn, observe, open, replay};
+use super::{Second, Session, State, learn, observe, open, replay, second_try};
 use crate::registry::{Command, TurnAnswer, WarmAnswer, WarmState};
 use crate::route::Side;
-use crate::upstream::TalkError;
 
 /// While nobody waits for it, a session's state is looked at again no sooner than this after the last time.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -138,7 +137,11 @@ impl Session {
     pub(super) fn open_beside(&self, side: Side, want: State) -> Second {
         let lines = if self.is_calm() { want.lines(&self.holdings) } else { Vec::new() };
         let params = self.upstream.as_ref().map_or(&self.told, |upstream| &upstream.params);
-        let read_only = params.get("default_transaction_read_only").map(<[u8]>::to_vec);
+        let read_only = match self.read_only_by_fence && second_try::is_read_only(params) {
+            // What it would be without the fence.
+            true => Some(b"off".to_vec()),
+            false => params.get("default_transaction_read_only").map(<[u8]>::to_vec),
+        };
         let own = self.upstream.as_ref().map(|upstream| upstream.course.side);
         let (shared, origin) = (Arc::clone(&self.shared), Arc::clone(&self.origin));
         let opening = open::open_second(shared, origin, side, own, read_only, want, lines);
@@ -178,9 +181,7 @@ impl Session {
             Ok(Looked::NotNow(error)) => {
                 self.second = Second::Failed(format!("the session's state cannot be observed: {error}"));
             }
-            Err(TalkError::Fatal { whole, .. }) => return Err(End::ServerSaid(whole)),
-            Err(TalkError::Io(error)) => return Err(End::ServerGone(Some(error))),
-            Err(_) => return Err(End::ServerGone(None)),
+            Err(error) => return Err(End::lost(error)),
         }
         Ok(())
     }
@@ -296,6 +297,7 @@ impl Session {
             Wake::ClientGone(error) => Err(End::Left(error)),
             Wake::ServerGone(error) => Err(End::ServerGone(error)),
             Wake::BadBytes { from_client, error } => Err(End::BadBytes { from_client, error }),
+            Wake::Refused => self.take_back().await,
             Wake::WrongSide => self.turn().await.map(drop),
             Wake::Untold => self.tell_changes().await,
             Wake::SecondLost => {
