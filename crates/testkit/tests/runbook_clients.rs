@@ -213,8 +213,8 @@ async fn writers_past_the_proxy_are_refused_and_lose_nothing() {
     assert_eq!(rig.mismatched(Direction::BACK).await, Vec::<String>::new());
 }
 
-/// I5. The controller is gone with clients held: the proxy lets them go by its own limit, a fenced blue refuses their
-/// writes, and a resume puts it right.
+/// I5. The controller is gone with clients held: the proxy lets them go by its own limit, what a fenced blue refuses waits, and a
+/// resume puts it right.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hold_without_a_controller_ends_by_its_limit() {
     let mut rig = upgraded().await;
@@ -252,8 +252,7 @@ async fn a_hold_without_a_controller_ends_by_its_limit() {
     }
     let verdict = rig.judge(&load.stop().await, Side::Blue).await;
     assert!(verdict.is_sound() && verdict.connections_dropped == 0, "{verdict:#?}");
-    assert!(verdict.errors.keys().all(|sqlstate| sqlstate == "25006"), "{verdict:#?}");
-    assert!(verdict.errors.get("25006").is_some_and(|count| *count > 0), "{verdict:#?}");
+    assert!(verdict.errors.is_empty(), "{verdict:#?}");
 }
 
 /// Sessions that cannot be moved: named before anything begins, then ended, waited for or spared, as the policy says.
