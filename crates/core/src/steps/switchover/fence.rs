@@ -68,12 +68,15 @@ impl Fence {
         // With nobody left to wait for, what the next steps wait for begins now: while it is on its way we still look.
         let next = before.is_empty();
         world.note_marker(database, next.then(|| self.send_marker(world, database, session, cx)));
-        let carrier = if next { world.carrier(database) } else { None };
-        world.note_settling(
-            database,
-            carrier.map(|carrier| self.carry_sequences(world, database, (&control, session), carrier)),
-        );
-        let (refused, seen) = futures::try_join!(fence.probe(&control), fence.is_raised(&control))?;
+        // Behind the two looks on their session: with many sequences it takes longer than these.
+        let carries = async {
+            let carrier = if next { world.carrier(database) } else { None };
+            let carry = |carrier| self.carry_sequences(world, database, (&control, session), carrier);
+            world.note_settling(database, carrier.map(carry));
+            Ok(())
+        };
+        let (refused, seen, ()) =
+            futures::try_join!(fence.probe(&control), fence.is_raised(&control), carries)?;
         Ok(Raised { session: session.clone(), before, refused, lsn, seen })
     }
 
