@@ -2,7 +2,7 @@
 //! missing is installed or named.
 
 use crate::shell::{self, timed};
-use crate::{deny, test, tidy};
+use crate::{deny, product, test, tidy};
 use anyhow::Result;
 use std::time::Instant;
 
@@ -14,6 +14,7 @@ pub(crate) fn run() -> Result<()> {
     timed("clippy", clippy)?;
     timed("deny", deny::run)?;
     timed("docs", docs)?;
+    timed("instructions", product::gate)?;
     let line = timed("tests", || test::tests(&[]))?;
     eprintln!("==> ci: ok in {:.1} s", start.elapsed().as_secs_f64());
     println!("{line}");

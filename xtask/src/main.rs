@@ -39,7 +39,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Run what a change must pass: fmt, tidy, clippy, deny, docs, tests
+    /// Run what a change must pass: fmt, tidy, clippy, deny, docs, instructions, tests
     Ci,
     /// Check the rules of the house that a machine can check
     Tidy,
