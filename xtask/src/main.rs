@@ -31,8 +31,15 @@ enum Command {
         /// Majors to fetch; all supported ones when none is named
         majors: Vec<u16>,
     },
-    /// Find or fetch the drivers that tests speak to the proxy with
-    Drivers,
+    /// Fetch the drivers that tests speak to the proxy with, and compare their own tests direct and through the proxy
+    Drivers {
+        /// Only fetch
+        #[arg(long)]
+        fetch: bool,
+        /// Passed on to `compare-drivers`: `--only <part of a test's name>`, `--major <version>`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Run all tests, on real servers of every supported major
     Test {
         /// Passed on to `cargo test`: `-p <package>` and `--test <name>` choose, else it is the whole workspace
@@ -72,11 +79,11 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Pg { majors } => pg::run(&majors),
-        Command::Drivers => drivers::run(),
         Command::Test { args } => test::run(&args),
         Command::Ci => ci::run(),
         Command::Tidy => tidy::run(),
         Command::Demo { args } => return product::demo(&args),
+        Command::Drivers { fetch, args } => return drivers::run(fetch, &args),
         Command::Bench { name, args } => return product::bench(&name, &args),
     }?;
     Ok(ExitCode::SUCCESS)

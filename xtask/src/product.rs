@@ -71,7 +71,7 @@ fn build(packages: &[&str]) -> Result<()> {
     shell::run(&mut cargo)
 }
 
-fn pass_on(command: &mut Command) -> Result<ExitCode> {
+pub(crate) fn pass_on(command: &mut Command) -> Result<ExitCode> {
     let status = command.status().with_context(|| format!("cannot start `{}`", shell::show(command)))?;
     // Killed by a signal: as a shell would say it, 128 and more; the exact number is the terminal's business.
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::from(128), ExitCode::from))

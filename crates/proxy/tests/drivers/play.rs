@@ -23,7 +23,7 @@ pub(crate) struct Play {
 /// Where `cargo xtask drivers` puts the drivers; it fetches what is missing here.
 fn driver(path: &str) -> PathBuf {
     let path = pgteal_testkit::drivers().join(path);
-    assert!(path.exists(), "{} is missing: run `cargo xtask drivers`", path.display());
+    assert!(path.exists(), "{} is missing: run `cargo xtask drivers --fetch`", path.display());
     path
 }
 
@@ -43,7 +43,7 @@ impl Play {
 
     pub(crate) fn java(file: &str, arena: &Arena) -> Self {
         let jar = Path::new("/usr/share/java/postgresql.jar");
-        assert!(jar.exists(), "{} is missing: run `cargo xtask drivers`", jar.display());
+        assert!(jar.exists(), "{} is missing: run `cargo xtask drivers --fetch`", jar.display());
         let mut command = Command::new("java");
         command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"]).arg(jar).arg(here(file));
         Self::program(command, arena)
