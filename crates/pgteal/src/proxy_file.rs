@@ -90,7 +90,9 @@ struct Login {
 
 #[derive(Debug, Serialize)]
 struct Admin {
-    users: Vec<String>,
+    command: Vec<String>,
+    read: Vec<String>,
+    listen: Vec<std::net::SocketAddr>,
 }
 
 #[derive(Debug, Serialize)]
@@ -183,7 +185,11 @@ pub fn text(loaded: &Loaded, env: &Env) -> Result<String, Failure> {
             service_database: blue.database().into(),
             service_password_env: password.then_some(PASSWORD_VARIABLE),
         },
-        admin: Admin { users: config.admin_users.clone() },
+        admin: Admin {
+            command: config.admin_command.clone(),
+            read: config.admin_read.clone(),
+            listen: config.admin_listen.clone(),
+        },
         tls: match (&config.tls_cert, &config.tls_key) {
             (Some(cert), Some(key)) => Some(Tls {
                 cert: loaded.resolve(cert),

@@ -42,7 +42,7 @@ fn answer(text: &str, env: &[(&str, &str)]) -> String {
 
 #[test]
 fn each_mistake_has_its_answer() {
-    let edits: [(&str, &str, &str); 24] = [
+    let edits: [(&str, &str, &str); 25] = [
         ("as it is", "", ""),
         ("unknown key", "drain_budget_ms", "drain_bugdet_ms"),
         ("unknown key without neighbour", "deadline_ms = 3000", "colour = 1"),
@@ -62,6 +62,7 @@ fn each_mistake_has_its_answer() {
         ("of the other provider", "port = 5433", "port = 5433\nconninfo = \"host=x\""),
         ("password in a URI", "pgteal@blue", "pgteal:geheim@blue"),
         ("clients' certificates", "[switch]", "[proxy]\nauth = \"cert\"\n[switch]"),
+        ("console", "[switch]", "[proxy]\nadmin_listen = [\"10.0.0.1:1\"]\n[switch]"),
         ("balancers", "[switch]", "[proxy]\nproxy_protocol_listen = [\"127.0.0.1:1\"]\n[switch]"),
         ("certificate alone", "[switch]", "[proxy]\ntls_cert = \"x\"\n[switch]"),
         ("listen", "[switch]", "[proxy]\nlisten = [\"here\"]\n[switch]"),

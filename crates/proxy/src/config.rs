@@ -9,9 +9,11 @@ use serde::Deserialize;
 use crate::proxy_protocol::Network;
 use crate::route::Side;
 
+mod admin;
 mod limits;
 mod pool;
 
+pub use admin::AdminConfig;
 pub use limits::Limits;
 pub use pool::PoolConfig;
 
@@ -43,7 +45,7 @@ pub struct Config {
     /// How clients prove who they are.
     #[serde(default)]
     pub auth: AuthConfig,
-    /// Who may use the console besides the proxy's own operating-system user.
+    /// Who may use the console, and where, besides the proxy's own operating-system user.
     #[serde(default)]
     pub admin: AdminConfig,
     /// The certificate shown to clients; without it `SSLRequest` is answered `N`.
@@ -76,6 +78,17 @@ pub struct ProxyProtocolConfig {
     /// Networks of the load balancers, such as `10.0.0.0/8`. Connections from elsewhere are closed: whoever may send a header
     /// can claim any address.
     pub from: Vec<Network>,
+}
+
+/// Who comes to a TCP address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comers {
+    /// Clients.
+    Clients,
+    /// Load balancers, which say whose connections they pass on.
+    Balancers,
+    /// Those who want the console.
+    Operators,
 }
 
 /// One server the proxy can open upstreams to.
@@ -205,15 +218,6 @@ pub enum AuthMethod {
     Cert,
 }
 
-/// Who may give console commands.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AdminConfig {
-    /// Roles that may enter the console by an ordinary login. The proxy's own operating-system user and root may
-    /// always, over the Unix socket.
-    pub users: Vec<String>,
-}
-
 /// The certificate and key shown to clients, both PEM; read again at SIGHUP and by the console's `RELOAD`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -300,7 +304,7 @@ impl Config {
         if !self.proxy_protocol.listen.is_empty() && self.proxy_protocol.from.is_empty() {
             return bad("proxy_protocol.from", "is not given: nobody could connect there");
         }
-        if self.tcp().next().is_none() && self.unix_dir.is_none() {
+        if self.tcp().all(|(_, comers)| comers == Comers::Operators) && self.unix_dir.is_none() {
             return bad("listen", "neither `listen` nor `unix_dir` is given: nobody could connect");
         }
         if self.initial_route == Side::Green && self.green.is_none() {
@@ -318,6 +322,7 @@ impl Config {
         {
             return bad("tls.clientcert", "asks for certificates, but there is no client_ca");
         }
+        self.admin.check(self.auth.method, self.admin_tls())?;
         if !(4096..=16 * 1024 * 1024).contains(&self.limits.buffer_bytes) {
             return bad("limits.buffer_bytes", "must lie between 4096 and 16777216");
         }
@@ -343,10 +348,21 @@ impl Config {
         self.threads.unwrap_or_else(|| processors() / 2).clamp(1, MAX_THREADS)
     }
 
-    /// Every TCP address to listen on, and whether it is for load balancers.
-    pub fn tcp(&self) -> impl Iterator<Item = (SocketAddr, bool)> {
-        let plain = self.listen.iter().map(|address| (*address, false));
-        plain.chain(self.proxy_protocol.listen.iter().map(|address| (*address, true)))
+    /// Every TCP address to listen on, and who comes there.
+    pub fn tcp(&self) -> impl Iterator<Item = (SocketAddr, Comers)> {
+        let at = |addresses: &[SocketAddr], comers| {
+            let all: Vec<_> = addresses.iter().map(|address| (*address, comers)).collect();
+            all.into_iter()
+        };
+        at(&self.listen, Comers::Clients)
+            .chain(at(&self.proxy_protocol.listen, Comers::Balancers))
+            .chain(at(&self.admin.listen, Comers::Operators))
+    }
+
+    /// The certificate shown where only the console is.
+    #[must_use]
+    pub fn admin_tls(&self) -> Option<&TlsConfig> {
+        self.admin.tls.as_ref().or(self.tls.as_ref())
     }
 
     /// The server of a side, if it is configured.

@@ -63,6 +63,9 @@ pub enum LoginSetupError {
 pub(crate) struct Login {
     tls: Option<ClientTls>,
     tls_required: bool,
+    /// Where only the console is.
+    admin_tls: Option<ClientTls>,
+    admin_policy: ClientLogin<Arc<AuthQuery>>,
     policy: ClientLogin<Arc<AuthQuery>>,
 }
 
@@ -74,15 +77,29 @@ impl Login {
         let lookup =
             AuthQuery::new(&config.auth, credentials, Arc::clone(active), config.limits.upstream_login());
         let secret = mock_secret(config);
-        let policy =
-            ClientLogin::new(config.auth.method, config.auth.cleartext_without_tls, secret, Arc::new(lookup))
-                .clientcert(config.clientcert());
-        Ok(Self { tls, tls_required: config.tls.as_ref().is_some_and(|tls| tls.required), policy })
+        let lookup = Arc::new(lookup);
+        let policy = |clientcert| {
+            let (method, cleartext) = (config.auth.method, config.auth.cleartext_without_tls);
+            ClientLogin::new(method, cleartext, secret, Arc::clone(&lookup)).clientcert(clientcert)
+        };
+        let admin = config.admin_tls().filter(|_| !config.admin.listen.is_empty());
+        Ok(Self {
+            tls,
+            tls_required: config.tls.as_ref().is_some_and(|tls| tls.required),
+            policy: policy(config.clientcert()),
+            admin_tls: admin.map(ClientTls::load).transpose()?,
+            admin_policy: policy(admin.map(|tls| tls.clientcert).unwrap_or_default()),
+        })
     }
 
     /// The certificate shown to clients.
     pub(crate) const fn tls(&self) -> Option<&ClientTls> {
         self.tls.as_ref()
+    }
+
+    /// The certificate shown where only the console is.
+    pub(crate) const fn admin_tls(&self) -> Option<&ClientTls> {
+        self.admin_tls.as_ref()
     }
 
     /// Verifiers are looked up on this server from now on.
@@ -128,6 +145,8 @@ pub(crate) enum Peer {
     Tcp(SocketAddr),
     /// Over TCP where load balancers say whose connections they pass on.
     Balancer(SocketAddr),
+    /// Over TCP where only the console is.
+    Operator(SocketAddr),
 }
 
 /// Whose connection a load balancer passes on. `None`: closed without a word, for nobody knows what the other side speaks.
@@ -150,7 +169,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: Stream, peer: Peer, p
     Stats::count(&shared.stats.accepted);
     let client_addr = match peer {
         Peer::Us | Peer::Local => "local".to_owned(),
-        Peer::Tcp(address) => address.to_string(),
+        Peer::Tcp(address) | Peer::Operator(address) => address.to_string(),
         Peer::Balancer(address) => match behind(&shared, &mut stream, address).await {
             Some(client) => client.to_string(),
             None => return,
@@ -159,8 +178,12 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: Stream, peer: Peer, p
     let seat = shared.lobby.enter(shared.registry.next_id(), client_addr.clone());
     let limit = shared.config.limits.client_login();
     let login = &shared.login;
-    let greeting =
-        tokio::time::timeout(limit, auth::greet(stream, login.tls.as_ref(), login.tls_required)).await;
+    let greet = match peer {
+        // Commands and passwords go by TLS where that is to be had.
+        Peer::Operator(_) => auth::greet(stream, login.admin_tls.as_ref(), login.admin_tls.is_some()),
+        _ => auth::greet(stream, login.tls.as_ref(), login.tls_required),
+    };
+    let greeting = tokio::time::timeout(limit, greet).await;
     let (stream, startup) = match greeting {
         Ok(Ok(Greeting::Cancel { stream, key })) => {
             cancel::pass_on(&shared, &key).await;
@@ -172,7 +195,11 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: Stream, peer: Peer, p
     };
     // Only by its name: a user of that name who names no database wants a server's, and a walsender has none.
     if startup.get("database") == Some(CONSOLE) && !startup.is_replication() {
-        return admit_to_console(shared, stream, startup, matches!(peer, Peer::Us)).await;
+        return console::admit(shared, stream, startup, peer).await;
+    }
+    if let Peer::Operator(_) = peer {
+        let why = "only the console is at this address, as the database \"pgteal\"";
+        return refuse(stream, Report::fatal("3D000", why)).await;
     }
     if shared.registry.len() >= shared.config.limits.max_clients {
         let limit = shared.config.limits.max_clients;
@@ -189,7 +216,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: Stream, peer: Peer, p
     }
     seat.is(Named::of(&startup));
     wait_for_the_gate(&shared, &seat).await;
-    let Some((stream, startup, credentials)) = authenticate(&shared, stream, startup).await else { return };
+    let Some((stream, startup, credentials)) = authenticate(&shared, stream, startup, peer).await else {
+        return;
+    };
     let origin = Arc::new(Origin { startup, credentials });
     if let Some(session) = begin(shared, stream, origin, client_addr, seat, place.thread()).await {
         tokio::spawn(session.run(place));
@@ -211,14 +240,18 @@ async fn wait_for_the_gate(shared: &Arc<Shared>, seat: &Seat) {
     }
 }
 
-async fn authenticate(
+/// Has a client prove who it is, as far as that is the proxy's to ask.
+pub(crate) async fn authenticate(
     shared: &Shared,
     mut stream: Stream,
     startup: StartupMessage,
+    peer: Peer,
 ) -> Option<(Stream, StartupMessage, Credentials)> {
     let limit = shared.config.limits.client_login();
     let user = startup.user().unwrap_or_default();
-    let proven = tokio::time::timeout(limit, shared.login.policy.run(&mut stream, user)).await;
+    let login = &shared.login;
+    let policy = if let Peer::Operator(_) = peer { &login.admin_policy } else { &login.policy };
+    let proven = tokio::time::timeout(limit, policy.run(&mut stream, user)).await;
     match proven {
         Ok(Ok(credentials)) => Some((stream, startup, credentials)),
         Ok(Err(error)) => {
@@ -373,29 +406,7 @@ fn welcome(upstream: &Upstream, notices: &BytesMut, key: Option<&CancelKey>) -> 
     out
 }
 
-async fn admit_to_console(
-    shared: Arc<Shared>,
-    mut stream: Stream,
-    startup: StartupMessage,
-    peer_is_us: bool,
-) {
-    let user = startup.get_str("user").unwrap_or_default().to_owned();
-    if !peer_is_us {
-        if !shared.config.admin.users.contains(&user) {
-            let why = format!(
-                "user \"{user}\" may not enter the console: over the Unix socket the system user that runs the proxy may, \
-                 and anywhere the roles of admin_users"
-            );
-            let report = Report::fatal("28000", why);
-            return refuse(stream, report).await;
-        }
-        let Some((authenticated, ..)) = authenticate(&shared, stream, startup).await else { return };
-        stream = authenticated;
-    }
-    console::serve(shared, stream).await;
-}
-
-async fn refuse(mut stream: Stream, report: Report) {
+pub(crate) async fn refuse(mut stream: Stream, report: Report) {
     let mut out = BytesMut::new();
     report.encode(&mut out);
     let told = async {

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::auth::{Target, TargetError};
-use crate::config::{Config, ConfigError};
+use crate::config::{Comers, Config, ConfigError};
 use crate::farewell::{self, Farewell};
 use crate::gate::{Event, Gate};
 use crate::login::{Login, LoginSetupError, Peer};
@@ -76,6 +76,7 @@ pub struct Proxy {
     entrance: Arc<Entrance>,
     stop: watch::Sender<bool>,
     addresses: Vec<SocketAddr>,
+    console: Vec<SocketAddr>,
     socket: Option<PathBuf>,
     metrics: Option<SocketAddr>,
 }
@@ -98,6 +99,7 @@ impl Proxy {
             entrance,
             stop: watch::Sender::new(false),
             addresses: Vec::new(),
+            console: Vec::new(),
             socket: None,
             metrics: None,
         };
@@ -158,11 +160,13 @@ impl Proxy {
     }
 
     async fn listen(&mut self) -> Result<(), StartError> {
-        for (address, behind) in self.shared.config.tcp().collect::<Vec<_>>() {
+        for (address, comers) in self.shared.config.tcp().collect::<Vec<_>>() {
             let failed = |source| StartError::Listen { address: address.to_string(), source };
             let listener = TcpListener::bind(address).await.map_err(failed)?;
-            self.addresses.push(listener.local_addr().map_err(failed)?);
-            let listener = Listener::Tcp { listener, behind };
+            let bound = listener.local_addr().map_err(failed)?;
+            let addresses = if comers == Comers::Operators { &mut self.console } else { &mut self.addresses };
+            addresses.push(bound);
+            let listener = Listener::Tcp { listener, comers };
             self.tasks.spawn(accept(self.door(), listener, self.stop.subscribe()));
         }
         if let Some(path) = socket_path(&self.shared.config) {
@@ -216,6 +220,12 @@ impl Proxy {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The TCP addresses where only the console is, with the ports that were taken.
+    #[must_use]
+    pub fn console_addresses(&self) -> &[SocketAddr] {
+        &self.console
     }
 
     /// Where the metrics are.
@@ -341,19 +351,28 @@ impl Door {
 /// What connections come in by.
 #[derive(Debug)]
 enum Listener {
-    /// Behind a load balancer each connection says whose it is.
-    Tcp { listener: TcpListener, behind: bool },
+    Tcp {
+        listener: TcpListener,
+        comers: Comers,
+    },
     /// `us` is the proxy's own operating-system user.
-    Unix { listener: UnixListener, us: u32 },
+    Unix {
+        listener: UnixListener,
+        us: u32,
+    },
 }
 
 impl Listener {
     async fn next(&self) -> std::io::Result<(Accepted, Peer)> {
         match self {
-            Self::Tcp { listener, behind } => {
+            Self::Tcp { listener, comers } => {
                 let (stream, peer) = listener.accept().await?;
                 keep_alive(&stream);
-                let peer = if *behind { Peer::Balancer(peer) } else { Peer::Tcp(peer) };
+                let peer = match comers {
+                    Comers::Clients => Peer::Tcp(peer),
+                    Comers::Balancers => Peer::Balancer(peer),
+                    Comers::Operators => Peer::Operator(peer),
+                };
                 Ok((Accepted::Tcp(stream.into_std()?), peer))
             }
             Self::Unix { listener, us } => {

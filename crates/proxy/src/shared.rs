@@ -105,10 +105,11 @@ impl Shared {
     fn read_again(&self) -> Vec<String> {
         // One after the other, so that what was read last is what stays.
         let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let front = self.login.tls().and_then(|tls| tls.reload().err()).map(|error| error.to_string());
+        let front = [self.login.tls(), self.login.admin_tls()].into_iter().flatten();
+        let front = front.filter_map(|tls| tls.reload().err()).map(|error| error.to_string());
         let servers = [Some(&self.blue), self.green.as_ref()].into_iter().flatten();
         let back = servers.filter_map(|server| server.reload().err()).map(|error| error.to_string());
-        let refused: Vec<String> = front.into_iter().chain(back).collect();
+        let refused: Vec<String> = front.chain(back).collect();
         for reason in &refused {
             tracing::error!(reason, "not read again, what was read before stays");
         }

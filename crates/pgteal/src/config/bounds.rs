@@ -59,6 +59,11 @@ pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), ConfigErro
     if !proxy.proxy_protocol_listen.is_empty() && proxy.proxy_protocol_from.is_empty() {
         return wrong("proxy.proxy_protocol_listen", "needs `proxy.proxy_protocol_from`".into());
     }
+    let far = proxy.admin_listen.iter().find(|address| !address.ip().is_loopback());
+    if let (Some(address), None) = (far, &proxy.tls_cert) {
+        let reason = format!("lists {address}, which is not local and needs `proxy.tls_cert`");
+        return wrong("proxy.admin_listen", reason);
+    }
     match config.checks.waivers.iter().find(|waiver| waiver.reason.trim().is_empty()) {
         Some(waiver) => wrong("checks.waivers", format!("for `{}` gives no reason", waiver.check)),
         None => Ok(()),

@@ -205,8 +205,13 @@ pub struct Proxy {
     pub metrics: Option<SocketAddr>,
     /// How clients log in.
     pub auth: Auth,
-    /// Roles that may use the proxy's console over TCP; the owner of the Unix socket always may.
-    pub admin_users: Vec<String>,
+    /// Roles that may give commands on the proxy's console; the system user that runs it always may, over the Unix socket.
+    pub admin_command: Vec<String>,
+    /// Roles that may look at the proxy's console (`SHOW`).
+    pub admin_read: Vec<String>,
+    /// Addresses, `ip:port`, where the console is and clients are not; over TCP it is then nowhere else. With `tls_cert` nobody
+    /// comes in there without TLS, and only with it may an address be one that others reach.
+    pub admin_listen: Vec<SocketAddr>,
     /// Client sessions accepted at the same time.
     #[schemars(range(min = 1, max = 100_000))]
     pub max_clients: u32,
@@ -233,7 +238,9 @@ impl Default for Proxy {
             proxy_protocol_from: Vec::new(),
             metrics: None,
             auth: Auth::Verifier,
-            admin_users: Vec::new(),
+            admin_command: Vec::new(),
+            admin_read: Vec::new(),
+            admin_listen: Vec::new(),
             max_clients: 10_000,
             server_idle_timeout: 60,
             max_hold_ms: 60_000,

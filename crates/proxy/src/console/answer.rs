@@ -61,6 +61,11 @@ impl Refusal {
         Self { sqlstate: NOT_NOW, message: message.into() }
     }
 
+    /// Not for this user.
+    pub(crate) fn permission(message: String) -> Self {
+        Self { sqlstate: "42501", message }
+    }
+
     /// A value out of range.
     pub(crate) fn value(message: String) -> Self {
         Self { sqlstate: "22023", message }

@@ -28,6 +28,33 @@ pub(crate) enum Command {
     Reload,
 }
 
+impl Command {
+    /// Whether it is one of those that change nothing and ask nothing of servers and sessions.
+    pub(crate) const fn only_shows(&self) -> bool {
+        match self {
+            Self::ShowVersion
+            | Self::ShowHelp
+            | Self::ShowConfig
+            | Self::ShowState
+            | Self::ShowSessions
+            | Self::ShowRoutes
+            | Self::ShowUpstreams
+            | Self::ShowHeld
+            | Self::ShowStats => true,
+            Self::Look { .. }
+            | Self::Warm { .. }
+            | Self::Cool { .. }
+            | Self::Hold { .. }
+            | Self::Drain { .. }
+            | Self::Settle { .. }
+            | Self::Repoint { .. }
+            | Self::Release { .. }
+            | Self::ResetStats
+            | Self::Reload => false,
+        }
+    }
+}
+
 /// Every command with its form, for `SHOW HELP` and for errors.
 pub(crate) const FORMS: [(&str, &str); 19] = [
     ("SHOW VERSION", "the program's version"),

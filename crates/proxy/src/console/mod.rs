@@ -1,6 +1,7 @@
 //! Owns the admin console: a conversation in the PostgreSQL protocol, simple queries only, one file per command.
 //! Refuses to know sessions from the inside: it reads what they publish and writes to their mailboxes.
 
+mod admit;
 mod answer;
 mod command;
 mod cool;
@@ -42,6 +43,8 @@ use crate::registry::WarmState;
 use crate::shared::Shared;
 use crate::stream::Stream;
 
+use admit::Visitor;
+pub(crate) use admit::admit;
 use answer::{Answer, Refusal};
 use command::Command;
 pub(crate) use show_routes::counted;
@@ -50,14 +53,14 @@ pub(crate) use show_routes::counted;
 const MAX_COMMAND: usize = 16 * 1024;
 
 /// Serves one console connection to its end.
-pub(crate) async fn serve(shared: Arc<Shared>, mut stream: Stream) {
-    if let Err(error) = converse(&shared, &mut stream).await {
+async fn serve(shared: Arc<Shared>, mut stream: Stream, visitor: Visitor) {
+    if let Err(error) = converse(&shared, &mut stream, &visitor).await {
         tracing::debug!(%error, "console connection ended");
     }
     let _ = stream.shutdown().await;
 }
 
-async fn converse(shared: &Arc<Shared>, stream: &mut Stream) -> std::io::Result<()> {
+async fn converse(shared: &Arc<Shared>, stream: &mut Stream, visitor: &Visitor) -> std::io::Result<()> {
     stream.write_all(&welcome()).await?;
     stream.flush().await?;
     let mut inbox = BytesMut::new();
@@ -82,7 +85,7 @@ async fn converse(shared: &Arc<Shared>, stream: &mut Stream) -> std::io::Result<
             front::TERMINATE => return Ok(()),
             front::QUERY => {
                 skipping = false;
-                query(shared, &frame, &mut out).await;
+                query(shared, visitor, &frame, &mut out).await;
             }
             front::SYNC => {
                 skipping = false;
@@ -125,14 +128,18 @@ fn welcome() -> BytesMut {
     out
 }
 
-async fn query(shared: &Arc<Shared>, frame: &Frame, out: &mut BytesMut) {
+async fn query(shared: &Arc<Shared>, visitor: &Visitor, frame: &Frame, out: &mut BytesMut) {
     let text = String::from_utf8_lossy(frame.body());
     let text = text.trim_end_matches('\0');
     match command::parse(text) {
         Ok(None) => put_empty_query(out),
         Ok(Some(command)) => {
             let tag = text.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
-            match execute(shared, command).await {
+            let done = match visitor.may(&command) {
+                Ok(()) => execute(shared, command).await,
+                Err(refusal) => Err(refusal),
+            };
+            match done {
                 Ok(answer) => answer.encode(tag.trim_end_matches(';'), out),
                 Err(refusal) => refusal.report().encode(out),
             }

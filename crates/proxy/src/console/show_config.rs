@@ -21,7 +21,15 @@ pub(super) fn show_config(shared: &Shared) -> Answer {
     put("auth.method", format!("{:?}", config.auth.method).to_lowercase());
     put("auth.service_user", config.auth.service_user.clone());
     put("auth.service_database", config.auth.service_database.clone());
-    put("admin.users", config.admin.users.join(", "));
+    put("admin.command", config.admin.command.join(", "));
+    put("admin.read", config.admin.read.join(", "));
+    let listen: Vec<String> = config.admin.listen.iter().map(ToString::to_string).collect();
+    put("admin.listen", listen.join(", "));
+    if let Some(tls) = shared.login.admin_tls() {
+        let cert = config.admin_tls().map(|files| files.cert.display().to_string());
+        put("admin.tls.cert", cert.unwrap_or_default());
+        put("admin.tls.refused", tls.refused().unwrap_or_default());
+    }
     put("tls", if config.tls.is_some() { "on" } else { "off" }.into());
     if let Some((tls, files)) = shared.login.tls().zip(config.tls.as_ref()) {
         put("tls.cert", files.cert.display().to_string());

@@ -2,6 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod metrics;
+mod roles;
+#[path = "../auth/servers.rs"]
+#[allow(dead_code)]
+mod servers;
 mod shown;
 #[path = "../world/mod.rs"]
 mod world;
