@@ -119,6 +119,9 @@ struct Pool {
 #[derive(Debug, Serialize)]
 struct Limits {
     max_clients: u32,
+    max_user_client_connections: u32,
+    max_db_client_connections: u32,
+    max_address_client_connections: u32,
     hold_limit_max_ms: u64,
 }
 
@@ -204,7 +207,13 @@ pub fn text(loaded: &Loaded, env: &Env) -> Result<String, Failure> {
             from: config.proxy_protocol_from.clone(),
         }),
         pool: Pool { server_idle_timeout: config.server_idle_timeout.into() },
-        limits: Limits { max_clients: config.max_clients, hold_limit_max_ms: config.max_hold_ms },
+        limits: Limits {
+            max_clients: config.max_clients,
+            max_user_client_connections: config.max_user_client_connections,
+            max_db_client_connections: config.max_db_client_connections,
+            max_address_client_connections: config.max_address_client_connections,
+            hold_limit_max_ms: config.max_hold_ms,
+        },
     };
     let text = toml::to_string(&file).map_err(|error| Failure::File {
         verb: "make",

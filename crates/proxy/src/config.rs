@@ -326,6 +326,9 @@ impl Config {
         if !(4096..=16 * 1024 * 1024).contains(&self.limits.buffer_bytes) {
             return bad("limits.buffer_bytes", "must lie between 4096 and 16777216");
         }
+        if self.limits.max_packet_size < 4096 {
+            return bad("limits.max_packet_size", "must be at least 4096");
+        }
         if self.limits.max_clients == 0 || self.limits.warm_concurrency == 0 {
             return bad("limits", "max_clients and warm_concurrency must be at least 1");
         }

@@ -207,6 +207,8 @@ pub struct Gate {
     /// The side may be fenced.
     at_risk: AtomicBool,
     waiting: AtomicU64,
+    /// Bytes of clients that wait with them.
+    waiting_bytes: AtomicU64,
     opened: Arc<Notify>,
     drained: Notify,
     deadline_changed: Notify,
@@ -225,6 +227,7 @@ impl Gate {
             word: AtomicU64::new(if side == Side::Green { GREEN } else { 0 }),
             at_risk: AtomicBool::new(false),
             waiting: AtomicU64::new(0),
+            waiting_bytes: AtomicU64::new(0),
             opened: Arc::new(Notify::new()),
             drained: Notify::new(),
             deadline_changed: Notify::new(),
@@ -288,7 +291,17 @@ impl Gate {
     #[must_use]
     pub fn wait_here(self: &Arc<Self>) -> Waiting {
         self.waiting.fetch_add(1, SeqCst);
-        Waiting { gate: Arc::clone(self), since: Instant::now() }
+        Waiting { gate: Arc::clone(self), since: Instant::now(), bytes: 0 }
+    }
+
+    /// Bytes that wait before the gate.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        self.waiting_bytes.load(SeqCst)
+    }
+
+    /// Sessions that wait before the gate.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting.load(SeqCst)
     }
 
     /// Waits until nobody is inside or `until` has come, and answers how many are left.
@@ -456,10 +469,21 @@ pub struct Waiting {
     gate: Arc<Gate>,
     /// Since when it waits.
     pub since: Instant,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// Says how many of its client's bytes wait with it.
+    pub(crate) fn keeps(&mut self, bytes: usize) {
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        self.gate.waiting_bytes.fetch_add(bytes as u64, SeqCst);
+        self.gate.waiting_bytes.fetch_sub(before as u64, SeqCst);
+    }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
+        self.keeps(0);
         self.gate.waiting.fetch_sub(1, SeqCst);
     }
 }

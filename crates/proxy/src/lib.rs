@@ -18,6 +18,7 @@ mod metrics;
 mod pool;
 mod proxy;
 pub mod proxy_protocol;
+mod quota;
 mod recorder;
 mod registry;
 mod roll;

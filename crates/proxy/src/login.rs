@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use pgteal_wire::cancel::CancelKey;
@@ -23,7 +23,7 @@ use crate::cancel;
 use crate::config::Config;
 use crate::console;
 use crate::farewell;
-use crate::lobby::{Named, Seat};
+use crate::lobby::{Named, Seat, Stage};
 use crate::mailbox::Mailbox;
 use crate::pool::Kind;
 use crate::proxy_protocol;
@@ -149,6 +149,16 @@ pub(crate) enum Peer {
     Operator(SocketAddr),
 }
 
+impl Peer {
+    /// Where the connection comes from.
+    const fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Us | Self::Local => None,
+            Self::Tcp(address) | Self::Balancer(address) | Self::Operator(address) => Some(address),
+        }
+    }
+}
+
 /// Whose connection a load balancer passes on. `None`: closed without a word, for nobody knows what the other side speaks.
 async fn behind(shared: &Shared, stream: &mut Stream, peer: SocketAddr) -> Option<SocketAddr> {
     if !shared.config.proxy_protocol.from.iter().any(|network| network.contains(peer.ip())) {
@@ -165,17 +175,18 @@ async fn behind(shared: &Shared, stream: &mut Stream, peer: SocketAddr) -> Optio
 
 /// Serves one accepted connection to its end. When there is a session it goes on as a task of its own, with the
 /// connection's place, and takes no memory for the way it came.
-pub(crate) async fn serve(shared: Arc<Shared>, mut stream: Stream, peer: Peer, place: Place) {
+pub(crate) async fn serve(shared: Arc<Shared>, mut stream: Stream, peer: Peer, mut place: Place) {
     Stats::count(&shared.stats.accepted);
-    let client_addr = match peer {
-        Peer::Us | Peer::Local => "local".to_owned(),
-        Peer::Tcp(address) | Peer::Operator(address) => address.to_string(),
-        Peer::Balancer(address) => match behind(&shared, &mut stream, address).await {
-            Some(client) => client.to_string(),
-            None => return,
-        },
-    };
-    let seat = shared.lobby.enter(shared.registry.next_id(), client_addr.clone());
+    let mut address = peer.address();
+    let shown = |address: Option<SocketAddr>| address.map_or_else(|| "local".into(), |a| a.to_string());
+    let seat = shared.lobby.enter(shared.registry.next_id(), shown(address));
+    if let Peer::Balancer(balancer) = peer {
+        let Some(client) = behind(&shared, &mut stream, balancer).await else { return };
+        address = Some(client);
+        seat.comes_from(client.to_string());
+    }
+    let client_addr = shown(address);
+    let began = Instant::now();
     let limit = shared.config.limits.client_login();
     let login = &shared.login;
     let greet = match peer {
@@ -183,7 +194,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: Stream, peer: Peer, p
         Peer::Operator(_) => auth::greet(stream, login.admin_tls.as_ref(), login.admin_tls.is_some()),
         _ => auth::greet(stream, login.tls.as_ref(), login.tls_required),
     };
-    let greeting = tokio::time::timeout(limit, greet).await;
+    let greeting = tokio::select! {
+        greeting = tokio::time::timeout(limit, greet) => greeting,
+        () = seat.shown_out() => return,
+    };
     let (stream, startup) = match greeting {
         Ok(Ok(Greeting::Cancel { stream, key })) => {
             cancel::pass_on(&shared, &key).await;
@@ -191,34 +205,49 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: Stream, peer: Peer, p
         }
         Ok(Ok(Greeting::Session { stream, startup })) => (stream, startup),
         Ok(Err(error)) => return tracing::debug!(client_addr, %error, "no greeting"),
-        Err(_) => return tracing::debug!(client_addr, "no startup packet within {limit:?}"),
+        Err(_) => {
+            shared.stats.hit(Limit::ClientLogin);
+            return tracing::debug!(client_addr, "no startup packet within {limit:?}");
+        }
     };
+    // The time of a login is that of its parts together.
+    let limit = limit.saturating_sub(began.elapsed());
     // Only by its name: a user of that name who names no database wants a server's, and a walsender has none.
     if startup.get("database") == Some(CONSOLE) && !startup.is_replication() {
-        return console::admit(shared, stream, startup, peer).await;
+        seat.reaches(Stage::Proving);
+        return console::admit(shared, stream, startup, peer, limit, seat).await;
     }
     if let Peer::Operator(_) = peer {
         let why = "only the console is at this address, as the database \"pgteal\"";
         return refuse(stream, Report::fatal("3D000", why)).await;
-    }
-    if shared.registry.len() >= shared.config.limits.max_clients {
-        let limit = shared.config.limits.max_clients;
-        shared.stats.hit(Limit::MaxClients);
-        return refuse(
-            stream,
-            Report::fatal("53300", format!("the proxy's limit of {limit} clients is reached")),
-        )
-        .await;
     }
     if startup.user().is_none() {
         let report = Report::fatal("28000", "no PostgreSQL user name specified in startup packet");
         return refuse(stream, report).await;
     }
     seat.is(Named::of(&startup));
+    if let Some(most) = held_too_many(&shared) {
+        shared.stats.hit(Limit::MaxHeldClients);
+        let why = format!("the proxy's limit of {most} held clients is reached (max_held_clients)");
+        return refuse(stream, Report::fatal("53300", why)).await;
+    }
     wait_for_the_gate(&shared, &seat).await;
-    let Some((stream, startup, credentials)) = authenticate(&shared, stream, startup, peer).await else {
-        return;
+    seat.reaches(Stage::Proving);
+    let proven = tokio::select! {
+        proven = authenticate(&shared, stream, startup, peer, limit) => proven,
+        () = seat.shown_out() => return,
     };
+    let Some((stream, startup, credentials)) = proven else { return };
+    seat.reaches(Stage::Opening);
+    // Only who has proven who it is takes a place of that user's.
+    let names = (startup.user().unwrap_or_default(), startup.database().unwrap_or_default());
+    match shared.quota.take(&shared.config.limits, names, address.map(|address| address.ip())) {
+        Ok(claim) => place.claim = Some(claim),
+        Err(full) => {
+            shared.stats.hit(full.limit);
+            return refuse(stream, Report::fatal("53300", full.to_string())).await;
+        }
+    }
     let origin = Arc::new(Origin { startup, credentials });
     if let Some(session) = begin(shared, stream, origin, client_addr, seat, place.thread()).await {
         tokio::spawn(session.run(place));
@@ -233,11 +262,20 @@ async fn wait_for_the_gate(shared: &Arc<Shared>, seat: &Seat) {
         tokio::pin!(opened);
         opened.as_mut().enable();
         if shared.gate.is_closed() {
-            seat.held(true);
+            seat.reaches(Stage::Held);
             opened.await;
-            seat.held(false);
         }
     }
+}
+
+/// The bound of those who may wait before the gate, when it is reached and the gate is closed.
+fn held_too_many(shared: &Shared) -> Option<usize> {
+    let most = shared.config.limits.max_held_clients;
+    if most == 0 || !shared.gate.is_closed() {
+        return None;
+    }
+    let sessions = usize::try_from(shared.gate.waiting()).unwrap_or(usize::MAX);
+    (sessions.saturating_add(shared.lobby.count_held()) >= most).then_some(most)
 }
 
 /// Has a client prove who it is, as far as that is the proxy's to ask.
@@ -246,8 +284,8 @@ pub(crate) async fn authenticate(
     mut stream: Stream,
     startup: StartupMessage,
     peer: Peer,
+    limit: Duration,
 ) -> Option<(Stream, StartupMessage, Credentials)> {
-    let limit = shared.config.limits.client_login();
     let user = startup.user().unwrap_or_default();
     let login = &shared.login;
     let policy = if let Peer::Operator(_) = peer { &login.admin_policy } else { &login.policy };
@@ -261,6 +299,7 @@ pub(crate) async fn authenticate(
         }
         Err(_) => {
             Stats::count(&shared.stats.login_failures);
+            shared.stats.hit(Limit::ClientLogin);
             tracing::info!("login not finished within {limit:?}");
             None
         }
@@ -289,9 +328,9 @@ async fn open_inside(
                 () = closed_for_long(shared) => pass.leave(),
             }
         }
-        seat.held(true);
+        seat.reaches(Stage::Held);
         opened.await;
-        seat.held(false);
+        seat.reaches(Stage::Opening);
     }
 }
 

@@ -27,7 +27,7 @@ use crate::route::Side;
 use crate::shards::{Accepted, Entrance, Shards};
 use crate::shared::{Shared, WarmSide};
 use crate::state_file::{Saved, StateFile, StateFileError};
-use crate::stats::Stats;
+use crate::stats::{Limit, Stats};
 
 /// How often second upstreams that fell behind are brought up to date while nobody holds.
 const REFRESH: Duration = Duration::from_millis(500);
@@ -148,6 +148,7 @@ impl Proxy {
             registry: Registry::new(),
             stats: Stats::default(),
             lobby: Arc::default(),
+            quota: Arc::default(),
             roll: Arc::default(),
             recorder: Arc::new(Recorder::new(file, saved)),
             login,
@@ -207,6 +208,13 @@ impl Proxy {
         self.tasks.spawn(async move { farewell.keep(&gate).await });
         let shared = Arc::clone(&self.shared);
         self.tasks.spawn(async move { shared.pool.keep().await });
+        let shared = Arc::clone(&self.shared);
+        self.tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(REFRESH).await;
+                thin_out(&shared);
+            }
+        });
         let shared = Arc::clone(&self.shared);
         self.tasks.spawn(async move {
             loop {
@@ -296,6 +304,16 @@ impl Drop for Proxy {
         if let Some(path) = &self.socket {
             let _ = std::fs::remove_file(path);
         }
+    }
+}
+
+/// Ends connections that do not say who they are, when they are too many.
+fn thin_out(shared: &Shared) {
+    let most = shared.config.limits.max_unauthenticated;
+    let gone = shared.lobby.thin_out(most, std::time::Instant::now());
+    if gone > 0 {
+        shared.stats.hit_by(Limit::MaxUnauthenticated, gone);
+        tracing::warn!(gone, most, "connections that did not say who they are were ended");
     }
 }
 
@@ -416,8 +434,8 @@ fn keep_alive(stream: &TcpStream) {
     }
 }
 
-/// Connections that one listener serves at once: those of clients, some that are about to be refused with a reason, and
-/// the console. Further ones wait in the kernel's queue.
+/// Connections that one listener serves at once: those of clients, those that do not say who they are, some that are about to
+/// be refused with a reason, and the console. Further ones wait in the kernel's queue.
 fn most_connections(shared: &Shared) -> usize {
-    shared.config.limits.max_clients + 100
+    shared.config.limits.max_clients + shared.config.limits.max_unauthenticated + 100
 }

@@ -9,6 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use crate::login::{self, Peer};
+use crate::quota::Claim;
 use crate::shared::Shared;
 use crate::stream::Stream;
 
@@ -37,6 +38,8 @@ impl Accepted {
 #[derive(Debug)]
 pub(crate) struct Place {
     _of_listener: OwnedSemaphorePermit,
+    /// Its place among the clients, once it is one.
+    pub(crate) claim: Option<Claim>,
     living: Arc<AtomicUsize>,
     thread: usize,
 }
@@ -79,7 +82,8 @@ impl Entrance {
             return;
         };
         shard.living.fetch_add(1, Relaxed);
-        let place = Place { _of_listener: of_listener, living: Arc::clone(&shard.living), thread };
+        let living = Arc::clone(&shard.living);
+        let place = Place { _of_listener: of_listener, claim: None, living, thread };
         // Refused only while everything ends.
         let _ = shard.arrivals.try_send(Arrival { connection, peer, place });
     }

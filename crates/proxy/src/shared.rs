@@ -13,6 +13,7 @@ use crate::gate::Gate;
 use crate::lobby::Lobby;
 use crate::login::Login;
 use crate::pool::Pool;
+use crate::quota::Quota;
 use crate::recorder::Recorder;
 use crate::registry::Registry;
 use crate::roll::Roll;
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) stats: Stats,
     /// Connections that are no sessions yet.
     pub(crate) lobby: Arc<Lobby>,
+    /// How many clients there are.
+    pub(crate) quota: Arc<Quota>,
     /// Connections to servers.
     pub(crate) roll: Arc<Roll>,
     pub(crate) recorder: Arc<Recorder>,

@@ -6,19 +6,45 @@ use std::sync::{Mutex, PoisonError};
 use crate::histogram::Histogram;
 use crate::registry::Totals;
 
-/// A bound that kept somebody out.
+/// A bound that somebody has met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Limit {
     MaxClients,
+    MaxUser,
+    MaxDb,
+    MaxAddress,
+    MaxUnauthenticated,
+    MaxHeldClients,
+    MaxHeldBytes,
+    MaxPacketSize,
+    ClientLogin,
 }
 
 impl Limit {
-    pub(crate) const ALL: [Self; 1] = [Self::MaxClients];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::MaxClients,
+        Self::MaxUser,
+        Self::MaxDb,
+        Self::MaxAddress,
+        Self::MaxUnauthenticated,
+        Self::MaxHeldClients,
+        Self::MaxHeldBytes,
+        Self::MaxPacketSize,
+        Self::ClientLogin,
+    ];
 
     /// As the configuration calls it.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::MaxClients => "max_clients",
+            Self::MaxUser => "max_user_client_connections",
+            Self::MaxDb => "max_db_client_connections",
+            Self::MaxAddress => "max_address_client_connections",
+            Self::MaxUnauthenticated => "max_unauthenticated",
+            Self::MaxHeldClients => "max_held_clients",
+            Self::MaxHeldBytes => "max_held_bytes",
+            Self::MaxPacketSize => "max_packet_size",
+            Self::ClientLogin => "client_login_ms",
         }
     }
 }
@@ -36,7 +62,7 @@ pub(crate) struct Stats {
     pub(crate) upstream_lost: AtomicU64,
     /// Clients that did not prove who they are, in time or at all, or whom their server refused.
     pub(crate) login_failures: AtomicU64,
-    /// How often a bound kept somebody out.
+    /// How often somebody has met a bound.
     hits: [AtomicU64; Limit::ALL.len()],
     /// Cancel requests of clients.
     pub(crate) cancels: AtomicU64,
@@ -53,14 +79,19 @@ impl Stats {
         counter.fetch_add(1, Relaxed);
     }
 
-    /// A bound has kept somebody out.
+    /// Somebody has met a bound.
     pub(crate) fn hit(&self, limit: Limit) {
+        self.hit_by(limit, 1);
+    }
+
+    /// So many have.
+    pub(crate) fn hit_by(&self, limit: Limit, count: usize) {
         if let Some(counter) = self.hits.get(limit as usize) {
-            Self::count(counter);
+            counter.fetch_add(count as u64, Relaxed);
         }
     }
 
-    /// How often each bound has kept somebody out.
+    /// How often somebody has met each bound.
     pub(crate) fn hits(&self) -> impl Iterator<Item = (Limit, u64)> {
         Limit::ALL.into_iter().zip(self.hits.iter().map(|counter| counter.load(Relaxed)))
     }

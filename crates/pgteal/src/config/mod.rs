@@ -215,6 +215,12 @@ pub struct Proxy {
     /// Client sessions accepted at the same time.
     #[schemars(range(min = 1, max = 100_000))]
     pub max_clients: u32,
+    /// Of them, of one user; not bounded when 0.
+    pub max_user_client_connections: u32,
+    /// To one database; not bounded when 0.
+    pub max_db_client_connections: u32,
+    /// From one address; not bounded when 0.
+    pub max_address_client_connections: u32,
     /// Seconds that a server connection lies idle, after `DISCARD ALL`, for the next client of the same user, database and
     /// settings; 0: each client gets one of its own, opened for it.
     #[schemars(range(max = 86_400))]
@@ -242,6 +248,9 @@ impl Default for Proxy {
             admin_read: Vec::new(),
             admin_listen: Vec::new(),
             max_clients: 10_000,
+            max_user_client_connections: 0,
+            max_db_client_connections: 0,
+            max_address_client_connections: 0,
             server_idle_timeout: 60,
             max_hold_ms: 60_000,
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pgteal_wire::frame::LARGE_MESSAGE_LIMIT;
 use serde::Deserialize;
 
 /// Every bound of the proxy. Times in milliseconds, sizes in bytes.
@@ -10,7 +11,24 @@ use serde::Deserialize;
 pub struct Limits {
     /// Client connections at once; the next one is refused with 53300.
     pub max_clients: usize,
-    /// From accept until the client has sent its startup packet and proven who it is.
+    /// Of them, of one user; not bounded when 0. What is over it is refused with 53300, as in the next two.
+    pub max_user_client_connections: usize,
+    /// To one database; not bounded when 0.
+    pub max_db_client_connections: usize,
+    /// From one address; not bounded when 0.
+    pub max_address_client_connections: usize,
+    /// Connections, besides `max_clients`, that have not said or not proven who they are. When there are more, those go first
+    /// that have taken longest to say it, 3 s at least (15 s to prove it).
+    pub max_unauthenticated: usize,
+    /// Who may wait before the gate in a hold: when there are more, new logins are refused with 53300; not bounded when 0.
+    /// Sessions always may.
+    pub max_held_clients: usize,
+    /// Bytes of clients that wait before the gate. What they send beyond it waits with them.
+    pub max_held_bytes: usize,
+    /// The largest message taken from a client, in bytes; a larger one ends its session with 08P01.
+    pub max_packet_size: usize,
+    /// From accept until the client has sent its startup packet and proven who it is, not counting what it waits before the
+    /// gate.
     pub client_login_ms: u64,
     /// Opening one upstream, from connect to its first `ReadyForQuery`.
     pub upstream_login_ms: u64,
@@ -34,6 +52,13 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_clients: 10_000,
+            max_user_client_connections: 0,
+            max_db_client_connections: 0,
+            max_address_client_connections: 0,
+            max_unauthenticated: 1_000,
+            max_held_clients: 0,
+            max_held_bytes: 256 * 1024 * 1024,
+            max_packet_size: LARGE_MESSAGE_LIMIT + 1,
             client_login_ms: 60_000,
             upstream_login_ms: 10_000,
             warm_concurrency: 8,

@@ -1,6 +1,7 @@
 //! Owns who may enter the console, and as what. Refuses to know how somebody proves who they are, and what commands do.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pgteal_wire::message::report::Report;
 use pgteal_wire::startup::{ProtocolVersion, StartupMessage};
@@ -10,6 +11,7 @@ use super::answer::Refusal;
 use super::command::Command;
 use crate::auth::{self, Credentials};
 use crate::config::{AdminConfig, AuthMethod};
+use crate::lobby::Seat;
 use crate::login::{Peer, authenticate, refuse};
 use crate::shared::Shared;
 use crate::stats::Stats;
@@ -49,10 +51,18 @@ fn role_of(user: &str, admin: &AdminConfig) -> Option<Role> {
     if is_in(&admin.command) { Some(Role::Command) } else { is_in(&admin.read).then_some(Role::Read) }
 }
 
-/// Lets somebody in, if they may and are who they say, and serves them to their end.
-pub(crate) async fn admit(shared: Arc<Shared>, stream: Stream, startup: StartupMessage, peer: Peer) {
+/// Lets somebody in, if they may and prove within `limit` who they are, and serves them to their end.
+pub(crate) async fn admit(
+    shared: Arc<Shared>,
+    stream: Stream,
+    startup: StartupMessage,
+    peer: Peer,
+    limit: Duration,
+    seat: Seat,
+) {
     let user = startup.get_str("user").unwrap_or_default().to_owned();
     if matches!(peer, Peer::Us) {
+        drop(seat);
         return super::serve(shared, stream, Visitor { user, role: Role::Command }).await;
     }
     let elsewhere = !shared.config.admin.listen.is_empty();
@@ -67,15 +77,18 @@ pub(crate) async fn admit(shared: Arc<Shared>, stream: Stream, startup: StartupM
         );
         return refuse(stream, Report::fatal("28000", why)).await;
     };
-    let Some((mut stream, startup, credentials)) = authenticate(&shared, stream, startup, peer).await else {
-        return;
+    let proven = tokio::select! {
+        proven = authenticate(&shared, stream, startup, peer, limit) => proven,
+        () = seat.shown_out() => return,
     };
+    let Some((mut stream, startup, credentials)) = proven else { return };
     if let Err(told) = server_agrees(&shared, &startup, &credentials).await {
         Stats::count(&shared.stats.login_failures);
         let _ = stream.write_all(&told).await;
         let _ = stream.shutdown().await;
         return;
     }
+    drop(seat);
     super::serve(shared, stream, Visitor { user, role }).await;
 }
 

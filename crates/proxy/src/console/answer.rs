@@ -32,6 +32,14 @@ impl Answer {
         self.rows.push(row);
     }
 
+    /// One more column of an answer of one row.
+    pub(crate) fn and(&mut self, column: &'static str, value: String) {
+        self.columns.push(column);
+        if let Some(row) = self.rows.first_mut() {
+            row.push(value);
+        }
+    }
+
     pub(super) fn encode(&self, tag: &str, out: &mut BytesMut) {
         put_row_description(out, &self.columns);
         for row in &self.rows {

@@ -44,6 +44,13 @@ pub(super) fn show_config(shared: &Shared) -> Answer {
     put("pool.max_idle_connections", config.pool.max_idle_connections.to_string());
     let limits = &config.limits;
     put("limits.max_clients", limits.max_clients.to_string());
+    put("limits.max_user_client_connections", limits.max_user_client_connections.to_string());
+    put("limits.max_db_client_connections", limits.max_db_client_connections.to_string());
+    put("limits.max_address_client_connections", limits.max_address_client_connections.to_string());
+    put("limits.max_unauthenticated", limits.max_unauthenticated.to_string());
+    put("limits.max_held_clients", limits.max_held_clients.to_string());
+    put("limits.max_held_bytes", limits.max_held_bytes.to_string());
+    put("limits.max_packet_size", limits.max_packet_size.to_string());
     put("limits.client_login_ms", limits.client_login_ms.to_string());
     put("limits.upstream_login_ms", limits.upstream_login_ms.to_string());
     put("limits.warm_concurrency", limits.warm_concurrency.to_string());

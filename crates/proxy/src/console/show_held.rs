@@ -33,7 +33,7 @@ pub(super) fn show_held(shared: &Shared) -> Answer {
         ]);
     }
     for (id, guest) in shared.lobby.held() {
-        let waits = guest.held_since.map_or(0, |since| since.elapsed().as_millis());
+        let waits = guest.since.elapsed().as_millis();
         table.row(vec![
             id.to_string(),
             "login".into(),

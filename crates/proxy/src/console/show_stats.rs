@@ -9,7 +9,7 @@ pub(super) fn show_stats(shared: &Shared) -> Answer {
     let stats = &shared.stats;
     let read = |counter: &AtomicU64| counter.load(Relaxed).to_string();
     let totals = stats.since_reset(shared.registry.totals());
-    Answer::one([
+    let mut answer = Answer::one([
         ("accepted", read(&stats.accepted)),
         ("clients", shared.registry.len().to_string()),
         ("closed_by_proxy", read(&stats.closed_by_proxy)),
@@ -23,5 +23,10 @@ pub(super) fn show_stats(shared: &Shared) -> Answer {
         ("sent_bytes", totals.sent.to_string()),
         ("login_failures", read(&stats.login_failures)),
         ("cancel_requests", read(&stats.cancels)),
-    ])
+    ]);
+    // How often each bound was met.
+    for (limit, count) in stats.hits() {
+        answer.and(limit.name(), count.to_string());
+    }
+    answer
 }

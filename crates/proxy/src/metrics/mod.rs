@@ -45,7 +45,7 @@ fn gate(page: &mut Page, shared: &Shared) {
     page.seconds("hold_remaining_seconds", "Until the hold ends by itself.", remaining);
     page.gauge("clients_busy", "Sessions inside a transaction.", u64::from(view.busy));
     let held: [(&[_], _); 2] =
-        [(&[("kind", "statement")], view.waiting), (&[("kind", "login")], shared.lobby.held().len() as u64)];
+        [(&[("kind", "statement")], view.waiting), (&[("kind", "login")], shared.lobby.count_held() as u64)];
     page.gauges("clients_held", "Who waits before the gate.", &held);
     page.histogram("hold_seconds", "How long holds lasted.", shared.gate.holds());
     page.histogram("stall_seconds", "How long statements waited before the gate.", &shared.stats.stalls);
@@ -98,7 +98,7 @@ fn counters(page: &mut Page, shared: &Shared) {
     let stats = &shared.stats;
     let hits: Vec<_> = stats.hits().map(|(limit, count)| ([("limit", limit.name())], count)).collect();
     let hits: Vec<(&[_], _)> = hits.iter().map(|(labels, count)| (&labels[..], *count)).collect();
-    page.counters("limit_hits_total", "How often a bound kept somebody out.", &hits);
+    page.counters("limit_hits_total", "How often somebody met a bound.", &hits);
     let totals = shared.registry.totals();
     page.counter("queries_total", "Units that servers have answered.", totals.queries);
     page.counter("received_bytes_total", "Bytes from clients to servers.", totals.received);

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{OpenError, Session};
 use crate::pool;
-use crate::stats::Stats;
+use crate::stats::{Limit, Stats};
 use crate::upstream::{TalkError, Upstream};
 
 /// How long a client may take to read its last message.
@@ -103,6 +103,9 @@ impl Session {
             }
             End::BadBytes { from_client, error } => {
                 Stats::count(&self.shared.stats.closed_by_proxy);
+                if from_client && matches!(error, FrameError::MessageTooLarge { .. }) {
+                    self.shared.stats.hit(Limit::MaxPacketSize);
+                }
                 let whose = if from_client { "client" } else { "server" };
                 self.last_words(Some(Report::fatal(
                     "08P01",

@@ -16,6 +16,7 @@ use super::second_try::{self, is_read_only};
 use super::walk::Body;
 use super::{Before, OpenError, Second, Session, State};
 use crate::registry::Command;
+use crate::stats::Limit;
 use crate::upstream::{Idle, Upstream};
 
 /// Server messages up to this size are waited for whole when their content matters.
@@ -142,7 +143,9 @@ impl Session {
             }
             // After the scan, which may just have begun to wait.
             if let Some(before) = &mut self.before {
-                self.entry.held_bytes.store(self.up.pending().len() as u64, Relaxed);
+                let bytes = self.up.pending().len();
+                before.place.keeps(bytes);
+                self.entry.held_bytes.store(bytes as u64, Relaxed);
                 if before.opened.as_mut().poll(cx).is_ready() {
                     before.opened = Box::pin(self.shared.gate.opened());
                     before.opened.as_mut().enable();
@@ -165,6 +168,10 @@ impl Session {
             if *moved >= BREATH {
                 return Poll::Ready(Wake::Breath);
             }
+            if self.before.is_some() && self.held_enough() {
+                // The opening wakes us.
+                return Poll::Pending;
+            }
             match ready!(self.up.poll_fill(cx, &mut self.client)) {
                 Ok(0) => return Poll::Ready(Wake::ClientGone(None)),
                 Ok(count) => {
@@ -174,6 +181,15 @@ impl Session {
                 Err(error) => return Poll::Ready(Wake::ClientGone(Some(error))),
             }
         }
+    }
+
+    /// Whether no more of what is held is to be read.
+    fn held_enough(&self) -> bool {
+        let enough = self.shared.gate.waiting_bytes() >= self.shared.config.limits.max_held_bytes as u64;
+        if enough {
+            self.shared.stats.hit(Limit::MaxHeldBytes);
+        }
+        enough
     }
 
     /// Whether something was written to its end.
@@ -239,7 +255,7 @@ impl Session {
                 continue;
             }
             let pending = self.up.pending();
-            let Some(header) = frame::peek(pending, LARGE_MESSAGE_LIMIT + 1)? else {
+            let Some(header) = frame::peek(pending, self.shared.config.limits.max_packet_size)? else {
                 return Ok(Admission::Go);
             };
             if header.tag == front::TERMINATE && self.leaves_upstream() {

@@ -1,6 +1,7 @@
 //! What operators see of the proxy and may do to it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod limits;
 mod metrics;
 mod roles;
 #[path = "../auth/servers.rs"]

@@ -107,8 +107,11 @@ async fn world(schema: &str) -> World {
 async fn prometheus_sees_what_clients_do() {
     let world = world("create table t ()").await;
     let (client, busy) = (world.client().await, world.client().await);
-    let before = scrape(&world).await;
-    assert_eq!(before["clients"], 2.0);
+    let both = async || {
+        let now = scrape(&world).await;
+        if now["clients"] == 2.0 { Ok(now) } else { Err(now["clients"]) }
+    };
+    let before = wait_until("both are sessions", BOUND, both).await.unwrap();
     assert_eq!(before["clients_max"], 10_000.0);
     assert_eq!(before["side_active{side=\"blue\"}"], 1.0);
     assert_eq!(before["queries_total"], 0.0);
@@ -145,8 +148,12 @@ async fn prometheus_sees_what_clients_do() {
     assert_eq!(scrape(&world).await["cancel_requests_total"], 1.0);
 
     busy.batch_execute("commit").await.unwrap();
-    world.command("LOOK").await;
-    assert_eq!(scrape(&world).await["sessions{class=\"pinned\"}"], 1.0);
+    let looked = async || {
+        world.command("LOOK").await;
+        let pinned = scrape(&world).await["sessions{class=\"pinned\"}"];
+        if pinned == 1.0 { Ok(()) } else { Err(pinned) }
+    };
+    wait_until("who has a temporary table is looked at", BOUND, looked).await.unwrap();
     drop(busy);
     let gone = async || {
         let clients = scrape(&world).await["clients"];
@@ -159,7 +166,7 @@ async fn prometheus_sees_what_clients_do() {
     world.command("WARM green EPOCH 7 LIMIT 20000").await;
     assert_eq!(scrape(&world).await["upstreams{side=\"green\",state=\"ahead\"}"], 1.0);
     world.command("HOLD EPOCH 7 LIMIT 60000").await;
-    let waits = tokio::spawn(async move { value(&client, "select who()").await });
+    let waits = tokio::spawn(async move { (value(&client, "select who()").await, client) });
     let held = async || {
         let now = scrape(&world).await;
         if now["clients_held{kind=\"statement\"}"] == 1.0 { Ok(now) } else { Err(format!("{now:?}")) }
@@ -171,7 +178,8 @@ async fn prometheus_sees_what_clients_do() {
     world.command("SETTLE EPOCH 7 LIMIT 5000").await;
     world.command("REPOINT green EPOCH 7").await;
     world.command("RELEASE EPOCH 7").await;
-    assert_eq!(waits.await.unwrap(), "green");
+    let (answer, _client) = waits.await.unwrap();
+    assert_eq!(answer, "green");
     let now = scrape(&world).await;
     assert_eq!((now["holding"], now["hold_seconds_count"], now["stall_seconds_count"]), (0.0, 1.0, 1.0));
     assert!(now["stall_seconds_sum"] > 0.0 && now["stall_seconds_sum"] <= now["hold_seconds_sum"]);

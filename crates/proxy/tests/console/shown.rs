@@ -14,6 +14,8 @@ async fn app(world: &World) -> Client {
     let mut config = world.client_config();
     let (client, connection) = config.user("app").connect(NoTls).await.unwrap();
     tokio::spawn(connection);
+    // Who is answered is a session.
+    value(&client, "select 1").await;
     client
 }
 

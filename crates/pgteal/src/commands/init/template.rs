@@ -118,6 +118,7 @@ listen = [{listen}]
 # admin_read = ["watch"]     # roles that may look at it
 # admin_listen = ["127.0.0.1:6434"]
 # max_clients = {max_clients}
+# max_user_client_connections = 0 # not bounded; also max_db_client_connections, max_address_client_connections
 # server_idle_timeout = {server_idle_timeout}
 # max_hold_ms = {max_hold_ms}
 "#,
