@@ -1,6 +1,7 @@
 //! Owns what every step acts on: the two clusters, the routers in front, the provider of green and the
 //! settings of the run. Refuses to remember what a step did: that is in the servers and in the journal.
 
+pub(crate) mod begun;
 mod memory;
 mod settings;
 
@@ -18,7 +19,6 @@ use crate::failure;
 use crate::providers::Provider;
 use crate::router::{Router, RouterError};
 use memory::Memory;
-pub(crate) use memory::{SentMarker, Settling, spawn};
 pub use settings::{OnDrain, OnPinned, Settings};
 
 /// One of the two clusters.

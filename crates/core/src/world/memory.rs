@@ -1,5 +1,5 @@
-//! Owns what one process knows ahead of the servers, and what it keeps open on them. Refuses to be a proof: without any of
-//! it the same is asked or done again, only later and in the pause.
+//! Owns what one process knows ahead of the servers, and what it keeps open on them. Refuses to be a proof: without it
+//! the same is asked or done again, only later and in the pause, or the run unwinds.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use pgteal_postgres::fence::{Seal, Staged};
 use pgteal_postgres::{Error, Lsn, Session};
-use tokio_util::task::AbortOnDropHandle;
 
 use super::World;
+use super::begun::Begun;
 use crate::carry::CarryError;
 use crate::carry::sequences::{Carrier, Settled};
 use crate::deployment::{DatabaseKey, Side};
@@ -20,16 +20,9 @@ const PART_PAUSE: Duration = Duration::from_millis(10);
 
 /// A marker that travels: its number, and what came of the wait for a position on the receiving side that is after it
 /// and durable there.
-pub(crate) type SentMarker = AbortOnDropHandle<Result<(i64, Result<Lsn, Error>), Error>>;
+type SentMarker = Begun<(i64, Result<Lsn, Error>), Error>;
 /// The last sequence values on their way.
-pub(crate) type Settling = AbortOnDropHandle<Result<Settled, CarryError>>;
-
-/// Begins work ahead of the step that wants it. It is given up when nobody can ask for its answer any more.
-pub(crate) fn spawn<T: Send + 'static>(
-    work: impl Future<Output = T> + Send + 'static,
-) -> AbortOnDropHandle<T> {
-    AbortOnDropHandle::new(tokio::spawn(work))
-}
+type Settling = Begun<Settled, CarryError>;
 
 /// See the module.
 #[derive(Default)]
@@ -133,6 +126,18 @@ impl World {
     /// What [`World::note_settling`] was last told, once.
     pub(crate) fn take_settling(&self, database: &DatabaseKey) -> Option<Settling> {
         self.memory.of(database, |of| of.settling.take())
+    }
+
+    /// Forgets what was begun in this database.
+    pub(crate) fn forget_begun(&self, database: &DatabaseKey) {
+        self.note_marker(database, None);
+        self.note_settling(database, None);
+    }
+
+    /// Forgets what was done in this database since its fence was raised.
+    pub(crate) fn forget_pause(&self, database: &DatabaseKey) {
+        self.forget_begun(database);
+        self.memory.of(database, |of| (of.settled, of.flushed) = (false, None));
     }
 
     /// Notes that a database's last values were carried.

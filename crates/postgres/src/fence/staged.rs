@@ -33,10 +33,11 @@ impl Fence {
     }
 
     /// Does all of [`Fence::lower`] but what would stop an apply worker: the row that remembers the fence comes in from the
-    /// other side too, so it is written with the commit, which is not flushed by itself either. Refused as [`Fence::stage_raise`] is.
+    /// other side too, so it is written with the commit. Refused as [`Fence::stage_raise`] is.
     pub async fn stage_lower(&self, session: Session, epoch: i64) -> Result<Staged> {
-        // To be flushed before anybody relies on it, see [`crate::wal::flush`].
-        let sql = format!("SET LOCAL synchronous_commit = off; {}", self.opening(&session));
+        // Waited for on the disk, other than the raise: a server that comes back with its fence up lets nobody write, and
+        // who logs in then stays read-only.
+        let sql = self.opening(&session);
         Staged::begin(session, "staging the lowering of the fence", &sql, self.lowered(epoch)).await
     }
 }

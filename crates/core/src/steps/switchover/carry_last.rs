@@ -3,6 +3,7 @@
 //! for.
 
 use async_trait::async_trait;
+use pgteal_postgres::Session;
 use pgteal_saga::{Cx, Durability, Observation, Step, StepError, StepKind};
 
 use crate::carry::CarryError;
@@ -10,22 +11,25 @@ use crate::carry::sequences::{self, Settled};
 use crate::deployment::{DatabaseKey, Direction};
 use crate::failure;
 use crate::steps::{still_fenced, still_held};
-use crate::world::World;
+use crate::world::{World, begun};
 
 /// See the module.
 #[derive(Debug)]
 pub struct CarryLast(pub Direction);
 
-/// What came of it if the fence has begun it. It is good for one try.
-async fn begun(world: &World, database: &DatabaseKey) -> Option<Settled> {
-    match world.take_settling(database)?.await {
-        Ok(Ok(settled)) => Some(settled),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "the last sequence values were not carried behind the fence");
-            None
-        }
-        Err(_) => None,
-    }
+/// Begins it right behind the fence, when nobody is left to wait for, on the sessions of the raise. Without anything known
+/// from before the pause it is left to its step.
+pub(super) fn begin(
+    world: &World,
+    direction: Direction,
+    database: &DatabaseKey,
+    (control, raised_on): (&Session, &Session),
+) {
+    let Some(carrier) = world.carrier(database) else { return };
+    let (from, second) = (control.clone(), raised_on.clone());
+    let (to, name) = (world.cluster(direction.to).server.clone(), database.name.clone());
+    let carry = async move { carrier.settle(&from, Some(&second), &to.warm(&name).await?).await };
+    world.note_settling(database, Some(begun::spawn(carry)));
 }
 
 impl CarryLast {
@@ -75,10 +79,11 @@ impl Step<World> for CarryLast {
 
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
         let one = |database| async move {
-            let settled = match begun(world, database).await {
-                Some(settled) => settled,
-                None => self.carry(world, database).await?,
-            };
+            let settled =
+                match begun::outcome(world.take_settling(database), "the last sequence values").await {
+                    Some(settled) => settled,
+                    None => self.carry(world, database).await?,
+                };
             world.note_settled(database);
             Ok((settled.checked, settled.repaired + settled.exact))
         };

@@ -1,20 +1,19 @@
 //! Raises the fence on the side that clients leave, waits for the transactions that may still write, and proves by a
-//! write probe that nobody can. Only then is `fence_lsn` read (I2).
+//! write probe that nobody can. Only then is `fence_lsn` noted, as it was read after the last of them (I2).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use pgteal_postgres::activity::{clients_since_fence, terminate};
 use pgteal_postgres::fence::{Locker, lockers, terminate_lockers, unarmed, wait_lockers};
-use pgteal_postgres::{Error, Lsn, Session, marker, wal};
+use pgteal_postgres::{Error, Lsn, Session, wal};
 use pgteal_saga::{Cx, Durability, Observation, Step, StepError};
 
-use crate::carry::sequences::Carrier;
 use crate::deployment::{DatabaseKey, Direction};
 use crate::failure;
+use crate::steps::switchover::{carry_last, reach_marker};
 use crate::steps::{is_fenced, is_lowered, still_held};
-use crate::world::{self, OnDrain, SentMarker, Settling, World};
+use crate::world::{OnDrain, World};
 
 /// See the module.
 #[derive(Debug)]
@@ -65,47 +64,15 @@ impl Fence {
         // In this order: the raise goes first.
         let asked = async { futures::try_join!(lockers(session), wal::insert_lsn(session)) };
         let ((), (before, lsn)) = futures::try_join!(raise, asked)?;
-        // With nobody left to wait for, what the next steps wait for begins now: while it is on its way we still look.
-        let next = before.is_empty();
-        world.note_marker(database, next.then(|| self.send_marker(world, database, session, cx)));
-        // Behind the two looks on their session: with many sequences it takes longer than these.
-        let carries = async {
-            let carrier = if next { world.carrier(database) } else { None };
-            let carry = |carrier| self.carry_sequences(world, database, (&control, session), carrier);
-            world.note_settling(database, carrier.map(carry));
-            Ok(())
-        };
-        let (refused, seen, ()) =
-            futures::try_join!(fence.probe(&control), fence.is_raised(&control), carries)?;
+        // With nobody left to wait for, what the next steps wait for begins now: while it is on its way we still look. The
+        // marker is begun last, so that it runs first.
+        world.forget_begun(database);
+        if before.is_empty() {
+            carry_last::begin(world, self.0, database, (&control, session));
+            reach_marker::begin(world, self.0, database, session, cx);
+        }
+        let (refused, seen) = futures::try_join!(fence.probe(&control), fence.is_raised(&control))?;
         Ok(Raised { session: session.clone(), before, refused, lsn, seen })
-    }
-
-    /// All that was ever committed comes before a marker that is written when there is nobody left to wait for, and not a
-    /// moment sooner (I2). Waits for it on the other side too, which may not even answer: that is for the marker's step.
-    fn send_marker(&self, world: &World, database: &DatabaseKey, session: &Session, cx: &Cx) -> SentMarker {
-        let (from, to, name) =
-            (session.clone(), world.cluster(self.0.to).server.clone(), database.name.clone());
-        let bound = cx.within(world.settings.deadline);
-        world::spawn(async move {
-            let n = marker::write(&from).await?;
-            let durable = async { marker::wait_durable(&to.warm(&name).await?, n, bound).await };
-            Ok((n, durable.await))
-        })
-    }
-
-    fn carry_sequences(
-        &self,
-        world: &World,
-        database: &DatabaseKey,
-        (control, session): (&Session, &Session),
-        carrier: Arc<Carrier>,
-    ) -> Settling {
-        let (from, second) = (control.clone(), session.clone());
-        let (to, name) = (world.cluster(self.0.to).server.clone(), database.name.clone());
-        world::spawn(async move {
-            let to = to.warm(&name).await?;
-            carrier.settle(&from, Some(&second), &to).await
-        })
     }
 
     /// Waits by policy for the transactions that may still write, and reads `fence_lsn` (I2). Answers what forbids to go on.
@@ -175,19 +142,24 @@ impl Step<World> for Fence {
         });
         let one = |database| async move {
             let raised = self.raise(world, database, cx).await?;
-            let seen = raised.seen;
+            let (seen, waited) = (raised.seen, !raised.before.is_empty());
             let settled = Self::settle(world, raised, &database.name, budget).await?;
-            Ok::<_, Error>(settled.map(|lsn| (&database.name, lsn, seen)))
+            Ok::<_, Error>(settled.map(|lsn| (&database.name, lsn, seen, waited)))
         };
         let all = futures::future::try_join_all(world.databases.iter().map(one)).await;
         let lsns = all.map_err(|error| failure::server(&error))?;
-        let mut all_seen = true;
+        let (mut all_seen, mut waited) = (true, false);
         for standing in lsns {
-            let (database, lsn, seen) = standing.map_err(|what| {
+            let (database, lsn, seen, waited_here) = standing.map_err(|what| {
                 StepError::refused(side.as_str(), what).with_code(failure::code::GUARDRAIL)
             })?;
             cx.note(&format!("fence_lsn/{database}"), lsn.to_string());
             all_seen &= seen;
+            waited |= waited_here;
+        }
+        if waited {
+            // Sequences are not fenced: what was carried before the wait of another database is not the last.
+            world.databases.iter().for_each(|database| world.note_settling(database, None));
         }
         world.note_fence_seen(side, all_seen);
         world.note_writers_gone(true);
@@ -197,10 +169,7 @@ impl Step<World> for Fence {
     async fn undo(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
         world.note_writers_gone(false);
         world.note_fence_seen(self.0.from, false);
-        for database in &world.databases {
-            world.note_marker(database, None);
-            world.note_settling(database, None);
-        }
+        world.databases.iter().for_each(|database| world.forget_pause(database));
         world.unstage(self.0.from).await;
         let (fence, epoch) = (world.fence(self.0.from), cx.epoch().0.cast_signed());
         let lowered = world

@@ -3,28 +3,36 @@
 //! Never "lag looks like 0".
 
 use async_trait::async_trait;
-use pgteal_postgres::{Error, Lsn, marker};
+use pgteal_postgres::{Session, marker};
 use pgteal_saga::{Cx, Durability, Observation, Step, StepError, StepKind};
 
 use crate::deployment::{DatabaseKey, Direction};
 use crate::failure;
 use crate::steps::{marker_has_arrived, still_fenced, still_held};
-use crate::world::World;
+use crate::world::{World, begun};
 
 /// See the module.
 #[derive(Debug)]
 pub struct ReachMarker(pub Direction);
 
-/// The marker that the fence has sent, if it was written, and what came of it.
-async fn sent(world: &World, database: &DatabaseKey) -> Option<(i64, Result<Lsn, Error>)> {
-    match world.take_marker(database)?.await {
-        Ok(Ok(sent)) => Some(sent),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "the marker behind the fence was not written");
-            None
-        }
-        Err(_) => None,
-    }
+/// Begins it right behind the fence: all that was ever committed comes before a marker that is written when nobody is left
+/// to wait for, and not a moment sooner (I2). Waits for it on the other side too, which may not even answer: that is for
+/// the step to tell.
+pub(super) fn begin(
+    world: &World,
+    direction: Direction,
+    database: &DatabaseKey,
+    raised_on: &Session,
+    cx: &Cx,
+) {
+    let (to, name) = (world.cluster(direction.to).server.clone(), database.name.clone());
+    let (from, bound) = (raised_on.clone(), cx.within(world.settings.deadline));
+    let marker = async move {
+        let n = marker::write(&from).await?;
+        let durable = async { marker::wait_durable(&to.warm(&name).await?, n, bound).await };
+        Ok((n, durable.await))
+    };
+    world.note_marker(database, Some(begun::spawn(marker)));
 }
 
 #[async_trait]
@@ -60,14 +68,15 @@ impl Step<World> for ReachMarker {
         let arrived = world
             .each(self.0.from, |session, database| async move {
                 // The fence may have sent one right behind itself. It is good for one try.
-                let (n, durable) = match sent(world, database).await {
-                    Some(sent) => sent,
-                    None => {
-                        let n = marker::write(&session).await?;
-                        let to = world.session(self.0.to, database).await?;
-                        (n, marker::wait_durable(&to, n, bound).await)
-                    }
-                };
+                let (n, durable) =
+                    match begun::outcome(world.take_marker(database), "the marker behind the fence").await {
+                        Some(sent) => sent,
+                        None => {
+                            let n = marker::write(&session).await?;
+                            let to = world.session(self.0.to, database).await?;
+                            (n, marker::wait_durable(&to, n, bound).await)
+                        }
+                    };
                 // Applied is visible, not yet durable; and the slot of the way back only goes to flushed WAL.
                 world.note_flushed(database, durable?);
                 Ok((database.name.clone(), n))
