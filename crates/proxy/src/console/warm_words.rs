@@ -15,8 +15,8 @@ use crate::route::Side;
 use crate::session::Vocabulary;
 use crate::shared::Shared;
 
-/// All databases together.
-const MOST: Duration = Duration::from_secs(5);
+/// All databases together. Nobody waits but the operator, and what is not read in time may cost a session a setting.
+const MOST: Duration = Duration::from_secs(15);
 /// Sessions of one database that are asked.
 const ASKED: usize = 4;
 

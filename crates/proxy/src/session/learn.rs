@@ -17,8 +17,8 @@ use crate::route::Side;
 use crate::shared::Shared;
 use crate::upstream::{TalkError, Upstream};
 
-/// One question.
-const LIMIT: Duration = Duration::from_secs(3);
+/// One question: of a busy server with thousands of functions, too.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// The database's own search path and locks must not decide.
 const PREPARE: &str = "SET search_path = pg_catalog; SET lock_timeout = '1s'";
