@@ -26,7 +26,9 @@ fn shards() -> Vec<u64> {
 async fn sessions_are_spread_and_end_with_their_threads() {
     assert!(shards().is_empty());
     let mut world = World::new("").await;
-    assert_eq!(shards().len(), 2);
+    // A thread has its name when it runs.
+    let named = async || if shards().len() == 2 { Ok(Some(())) } else { Err(shards().len()) };
+    pgteal_testkit::wait_until("two threads to run", Duration::from_secs(10), named).await.unwrap();
     let clients = [world.client().await, world.client().await, world.client().await, world.client().await];
     let before = Instant::now();
     while shards().iter().any(|ticks| *ticks < 2) {
