@@ -9,6 +9,7 @@ use std::time::Duration;
 use pgteal_wire::cancel::CancelKey;
 use pgteal_wire::startup::encode_cancel;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
 
 use crate::auth::{Target, TargetError};
 use crate::registry::{Command, Entry};
@@ -80,7 +81,11 @@ pub(crate) async fn pass_on(shared: &Shared, key: &CancelKey) {
     // A statement that is held, or whose upstream is not open yet, no server knows: the session itself answers.
     // So it is with one that is held again as soon as its server has refused it.
     let waits = entry.held.load(Relaxed) || shared.gate.is_at_risk() || entry.details().cancel.is_none();
-    if waits && entry.tell(Command::Cancel) {
+    let (reply, mut arrived) = mpsc::channel(1);
+    if waits && entry.tell(Command::Cancel { reply: Some(reply) }) {
+        // The client may say its next statement as soon as the connection is closed; a request that is still on its way then
+        // would be for that one.
+        let _ = tokio::time::timeout(LIMIT, arrived.recv()).await;
         return;
     }
     to_server(entry).await;

@@ -28,8 +28,9 @@ pub(crate) enum Command {
     Cool,
     /// The route has changed: go there.
     Turn { reply: mpsc::Sender<TurnAnswer> },
-    /// Cancel the statement that is held; if it has left meanwhile, have its server cancel it.
-    Cancel,
+    /// Cancel the statement that is held; if it has left meanwhile, have its server cancel it. The sender is dropped when
+    /// that has happened.
+    Cancel { reply: Option<mpsc::Sender<()>> },
     /// End now, with this message to the client.
     End { why: String, reply: Option<mpsc::Sender<()>> },
 }

@@ -219,20 +219,30 @@ async fn cancels_of_one_session_never_hit_another() {
 async fn a_request_is_not_over_before_the_server_has_it() {
     let world = World::new("").await;
     let (mut raw, key) = connect(&world, ProtocolVersion::V3_0).await;
-    raw.send(|out| put_query(out, "select pg_sleep(60)")).await;
-    wait_until("the statement to run", Duration::from_secs(5), async || {
-        let state = world.command("SHOW STATE").await;
-        if state["busy"] == "1" { Ok(()) } else { Err(format!("{state:?}")) }
-    })
-    .await
-    .unwrap();
-    world.blue.freeze().unwrap();
-    let mut request = TcpStream::connect(("127.0.0.1", world.port())).await.unwrap();
-    request.write_all(&encode_cancel(&key)).await.unwrap();
-    let early = tokio::time::timeout(Duration::from_millis(500), request.read(&mut [0])).await;
-    world.blue.thaw();
-    assert!(early.is_err(), "closed although no server can have it");
-    assert_eq!(request.read(&mut [0]).await.unwrap_or(0), 0);
-    let answer = raw.until(b'Z').await;
-    assert_cancelled(answer.iter().find(|(tag, _)| *tag == b'E').unwrap());
+    let state = async |column: &str, expected: &str| {
+        wait_until(&format!("{column} to be {expected}"), Duration::from_secs(5), async || {
+            let state = world.command("SHOW STATE").await;
+            if state[column] == expected { Ok(()) } else { Err(format!("{state:?}")) }
+        })
+        .await
+        .unwrap();
+    };
+    for is_at_risk in [false, true] {
+        if is_at_risk {
+            // The request goes by the session, which may have to hold again what is cancelled.
+            world.command("HOLD EPOCH 1 LIMIT 50").await;
+            state("state", "flowing").await;
+        }
+        raw.send(|out| put_query(out, "select pg_sleep(60)")).await;
+        state("busy", "1").await;
+        world.blue.freeze().unwrap();
+        let mut request = TcpStream::connect(("127.0.0.1", world.port())).await.unwrap();
+        request.write_all(&encode_cancel(&key)).await.unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(500), request.read(&mut [0])).await;
+        world.blue.thaw();
+        assert!(early.is_err(), "closed although no server can have it; at risk: {is_at_risk}");
+        assert_eq!(request.read(&mut [0]).await.unwrap_or(0), 0);
+        let answer = raw.until(b'Z').await;
+        assert_cancelled(answer.iter().find(|(tag, _)| *tag == b'E').unwrap());
+    }
 }

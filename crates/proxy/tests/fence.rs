@@ -148,8 +148,15 @@ async fn who_made_itself_read_only_and_who_has_begun_otherwise_is_told_at_once()
     let began = Instant::now();
     let write = "insert into t values ('no')";
     assert_eq!(sqlstate(&other, write).await, "25006");
-    assert_eq!(sqlstate(&client, &format!("begin read only; {write}; commit")).await, "25006");
-    client.batch_execute("rollback; begin; select 1").await.unwrap();
+    // Of a session that is read-only by the fence, too.
+    let under = world.client().await;
+    for begin in ["begin read only", "BEGIN READ  ONLY", "start transaction read\n/* and */ only"] {
+        for client in [&client, &under] {
+            assert_eq!(sqlstate(client, &format!("{begin}; {write}; commit")).await, "25006", "{begin}");
+            client.batch_execute("rollback").await.unwrap();
+        }
+    }
+    client.batch_execute("begin; select 1").await.unwrap();
     assert_eq!(sqlstate(&client, write).await, "25006", "something of the transaction was answered");
     assert_eq!(sqlstate(&client, write).await, "25P02");
     client.batch_execute("rollback").await.unwrap();
@@ -240,6 +247,79 @@ async fn what_waits_for_the_fence_is_cancelled_and_what_comes_behind_it_keeps_it
         assert_eq!(first_value(&raw.until(b'Z').await), n.to_string());
     }
     assert_eq!(written(&world.blue).await, "one");
+}
+
+/// What the fence lets pass, and what does more than its transaction before it meets it.
+const EFFECTS: &str = "create table free (who text); \
+    create procedure commits() language plpgsql as $$begin insert into free values ('call'); commit; \
+        insert into t values ('no'); end$$; \
+    create function locks() returns void language plpgsql as $$begin perform pg_advisory_lock(7); \
+        insert into t values ('no'); end$$;";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_has_done_nothing_yet_is_said_again() {
+    let world = World::with(&format!("{SCHEMA} {EFFECTS}"), "[limits]\nfence_wait_ms = 120000\n").await;
+    let blue = direct(&world.blue).await;
+    let mut clients = Vec::new();
+    let again = [
+        "insert into t values ('yes')",
+        "/* a */ update t set who = who",
+        "begin; delete from t where false; commit",
+    ];
+    for _ in again {
+        clients.push(world.client().await);
+    }
+    let client = world.client().await;
+    client.batch_execute("prepare p as insert into t values ($1)").await.unwrap();
+    expired(&world, &blue, 1).await;
+    for shown in [
+        "call commits()",
+        "do $$begin insert into free values ('do'); commit; insert into t values ('no'); end$$",
+        "select locks()",
+        "with w as (insert into t values ('no')) select 1 where pg_advisory_lock(7) is null",
+        "execute p(pg_advisory_lock(7)::text)",
+        "explain analyze insert into t values ('no')",
+    ] {
+        let answer = tokio::time::timeout(Duration::from_secs(20), sqlstate(&client, shown)).await;
+        assert_eq!(answer.expect(shown), "25006", "{shown}");
+        client.batch_execute("rollback").await.unwrap();
+    }
+    let done = world.blue.sql("select string_agg(who, ' ' order by who) from free").await.unwrap();
+    assert_eq!(done.trim(), "call do");
+    let mut locks = 0;
+    while value(&client, "select pg_advisory_unlock(7)").await == "t" {
+        locks += 1;
+    }
+    assert_eq!(locks, 3, "each that was shown took it once");
+    let writing: Vec<_> = clients
+        .into_iter()
+        .zip(again)
+        .map(|(client, sql)| tokio::spawn(async move { client.batch_execute(sql).await }))
+        .collect();
+    state(&world, "held", "3").await;
+    blue.batch_execute(LOWER).await.unwrap();
+    for writer in writing {
+        writer.await.unwrap().unwrap();
+    }
+    assert_eq!(written(&world.blue).await, "yes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_fences_words_in_somebody_elses_mouth_mean_nothing() {
+    let world = World::new(&format!("{SCHEMA} create schema evil; create schema xpgteal;")).await;
+    let blue = direct(&world.blue).await;
+    let client = world.client().await;
+    let raise = "begin raise exception 'pgteal: this server is fenced' using errcode = '25006'; end";
+    assert_eq!(sqlstate(&client, &format!("do $${raise}$$")).await, "25006");
+    for name in ["evil.\"pgteal.fence()\"", "xpgteal.fence"] {
+        let function = format!("create function {name}() returns void language plpgsql as $${raise}$$");
+        client.batch_execute(&function).await.unwrap();
+        assert_eq!(sqlstate(&client, &format!("select {name}()")).await, "25006");
+    }
+    // Nobody believes that there is a fence: who meets it first is told.
+    blue.batch_execute(RAISE).await.unwrap();
+    assert_eq!(sqlstate(&client, "insert into t values ('no')").await, "25006");
+    blue.batch_execute(LOWER).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

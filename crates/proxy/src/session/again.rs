@@ -16,6 +16,7 @@ use pgteal_wire::message::{put, put_cstr};
 use tokio::time::Sleep;
 
 use super::statements::name_of;
+use super::text::in_word;
 use crate::gate::Course;
 
 /// Bytes of a transaction's beginning that are kept.
@@ -24,8 +25,12 @@ const MOST: usize = 64 * 1024;
 const MOST_SHOWN: usize = 1024;
 /// Between two tries on a server that stays fenced: at first, and in the end.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
-/// How the fence's refusals begin (`crates/postgres/src/fence.rs`); nobody translates them.
+/// How the fence's refusals begin, and the function that says them (`crates/postgres/src/fence.rs`); nobody translates either.
 const FENCED: &str = "pgteal: this server is fenced";
+const FENCE: &[u8] = b"pgteal.fence()";
+/// The field of an error that tells where it came up, innermost first, one line for each function and each statement of one
+/// (PostgreSQL documentation, "Error and Notice Message Fields").
+const CONTEXT: u8 = b'W';
 /// The server's function that finds out that a statement's result is of other types than it was, and the field of an error
 /// that names it (PostgreSQL documentation, "Error and Notice Message Fields").
 const REVALIDATE: (u8, &[u8]) = (b'R', b"RevalidateCachedQuery");
@@ -46,6 +51,8 @@ pub(super) enum Refusal {
 pub(super) struct Standing {
     /// It is read-only by default, and did not ask for that.
     pub(super) read_only_by_fence: bool,
+    /// What the server was at is a plain write.
+    pub(super) writes: bool,
     /// Among what is bound are statements that were carried to this server and not bound there yet.
     pub(super) binds_carried: bool,
 }
@@ -119,6 +126,11 @@ impl Again {
         self.flushed = true;
     }
 
+    /// What is kept.
+    pub(super) fn said(&self) -> &[u8] {
+        &self.said
+    }
+
     /// The statements that are bound by name, in their order.
     pub(super) fn binds(&self) -> impl Iterator<Item = &[u8]> {
         let frames = Frames::new(&self.said, usize::MAX).flatten();
@@ -154,18 +166,25 @@ impl Again {
     }
 
     /// Whether an answer's error is one that the client need not see. `ends` says that the server has the whole unit.
+    ///
+    /// It has to come from the statement itself. What runs in a function may come behind other things that the function did, and
+    /// not all of those end with the transaction.
     pub(super) fn refusal(&self, body: &[u8], ends: bool, standing: Standing) -> Option<Refusal> {
         if self.last || !matches!(self.stage, Stage::Said) || (self.flushed && !ends) {
             return None;
         }
         let fields = Fields::parse(body).ok()?;
+        let context = fields.get(CONTEXT);
         match fields.sqlstate() {
-            "25006" if fields.message().starts_with(FENCED) => Some(Refusal::Fence),
-            "25006" if standing.read_only_by_fence && !asks_for_read_only(&self.said) => {
+            "25006" if is_fences(&fields) => {
+                let is_direct = context.is_some_and(|context| !context.contains(&b'\n'));
+                (standing.writes && is_direct).then_some(Refusal::Fence)
+            }
+            "25006" if standing.read_only_by_fence && standing.writes && context.is_none() => {
                 Some(Refusal::ReadOnly)
             }
-            "0A000" if standing.binds_carried && fields.get(REVALIDATE.0) == Some(REVALIDATE.1) => {
-                Some(Refusal::Plan)
+            "0A000" if standing.binds_carried && context.is_none() => {
+                (fields.get(REVALIDATE.0) == Some(REVALIDATE.1)).then_some(Refusal::Plan)
             }
             _ => None,
         }
@@ -213,16 +232,24 @@ impl Again {
 
     /// It goes back before the gate: what was said. It waits there for a change of the course, or a while, which ends when
     /// `limit` has passed since the first refusal; nothing else changes when it is not the fence that refused it.
-    pub(super) fn take_back(&mut self, why: Refusal, course: Course, limit: Duration) -> Vec<u8> {
+    /// `mended` says that there is nothing left to be done about it but to say it again.
+    pub(super) fn take_back(
+        &mut self,
+        why: Refusal,
+        mended: bool,
+        course: Course,
+        limit: Duration,
+    ) -> Vec<u8> {
         let pause = match why {
             Refusal::Plan => Duration::ZERO,
             _ => (PAUSES.0 * 2_u32.saturating_pow(self.tries.min(10))).min(PAUSES.1),
         };
         let left = limit.saturating_sub(self.since.map(|since| since.elapsed()).unwrap_or_default());
-        self.tries += 1;
         self.alone = true;
+        let is_plan = why == Refusal::Plan;
+        self.tries += u32::from(mended || !is_plan);
         // A plan is made anew once; when that did not help it is not ours to mend.
-        self.last = left.is_zero() || (why == Refusal::Plan && self.tries > 1);
+        self.last = if is_plan { self.tries > 1 } else { left.is_zero() };
         self.stage = Stage::Back { until: Box::pin(tokio::time::sleep(pause.min(left))), course };
         self.close_what_was_parsed();
         std::mem::take(&mut self.said)
@@ -327,7 +354,20 @@ const fn kind(tag: u8) -> u8 {
     if tag == back::NO_DATA { back::ROW_DESCRIPTION } else { tag }
 }
 
-/// Whether the client itself wants its transaction to be read-only.
-fn asks_for_read_only(said: &[u8]) -> bool {
-    said.to_ascii_lowercase().windows(9).any(|window| window == b"read only")
+/// Whether an error tells that the fence is up.
+pub(super) fn tells_of_fence(body: &[u8]) -> bool {
+    Fields::parse(body).is_ok_and(|fields| fields.sqlstate() == "25006" && is_fences(&fields))
+}
+
+/// Whether it is the fence's function that refused. Anybody can raise its words, so what counts is where they come from, which
+/// the server says; a function of another name that has this one in it is quoted there, or goes on before it.
+fn is_fences(fields: &Fields<'_>) -> bool {
+    let line = fields.get(CONTEXT).and_then(|context| context.split(|byte| *byte == b'\n').next());
+    let line = line.unwrap_or_default();
+    let at = line.windows(FENCE.len()).position(|window| window == FENCE);
+    let before = at.and_then(|at| at.checked_sub(1)).and_then(|before| line.get(before));
+    fields.message().starts_with(FENCED)
+        && at.is_some()
+        && before.is_none_or(|byte| !in_word(*byte))
+        && !line.contains(&b'"')
 }

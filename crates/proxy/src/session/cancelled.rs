@@ -9,6 +9,7 @@ use pgteal_wire::frame::{self, FrameError, LARGE_MESSAGE_LIMIT};
 use pgteal_wire::message::backend::{TransactionStatus, put_ready_for_query};
 use pgteal_wire::message::report::Report;
 use pgteal_wire::message::tag::front;
+use tokio::sync::mpsc;
 
 use super::Session;
 use super::ending::End;
@@ -28,13 +29,18 @@ pub(super) enum Dropping {
 
 impl Session {
     /// A cancel request for this session: answers it when the statement has not left, else passes it to the server.
-    pub(super) async fn cancel(&mut self) -> Result<(), End> {
+    /// Whoever asked learns by `reply`'s being dropped that it has arrived.
+    pub(super) async fn cancel(&mut self, reply: Option<mpsc::Sender<()>>) -> Result<(), End> {
         let waits = self.before.is_some() || self.upstream.is_none();
         if !waits || !self.tracker.at_boundary() || self.dropping.is_some() {
             if let Some(again) = &mut self.again {
                 again.cancelled = true;
             }
-            tokio::spawn(cancel::to_server(self.entry.clone()));
+            let entry = self.entry.clone();
+            tokio::spawn(async move {
+                cancel::to_server(entry).await;
+                drop(reply);
+            });
             return Ok(());
         }
         if let Some(again) = &mut self.again
@@ -59,7 +65,7 @@ impl Session {
         self.await_rest().await?;
         if !self.hears_whole_messages() {
             // Asked again, so that nobody waits in vain for a statement that it believes cancelled.
-            self.entry.tell(Command::Cancel);
+            self.entry.tell(Command::Cancel { reply });
             return Ok(());
         }
         self.again = None;

@@ -14,6 +14,7 @@ mod locks;
 mod look;
 mod observe;
 mod open;
+mod opening;
 mod parting;
 mod prepare_text;
 mod rehearse;

@@ -12,6 +12,7 @@ use pgteal_wire::tracker::Reply;
 
 use super::again::Standing;
 use super::ending::begins_fatal;
+use super::opening::Opening;
 use super::second_try::{self, is_read_only};
 use super::walk::Body;
 use super::{Before, OpenError, Second, Session, State};
@@ -406,22 +407,24 @@ impl Session {
             }
             let keep = if header.tag == back::PARAMETER_STATUS && body.is_none() { LONG_SETTING } else { 0 };
             let body = if matters { body.unwrap_or_default() } else { &[] };
+            if header.tag == back::ERROR {
+                self.meets_fence(body);
+            }
             let heard = match &mut self.again {
                 Some(again) => {
                     let statements = &self.holdings.statements;
                     let params = self.upstream.as_ref().map(|upstream| &upstream.params);
                     let read_only_by_fence = self.read_only_by_fence && params.is_some_and(is_read_only);
-                    second_try::hears(again, header.tag, body, !self.tracker.unsynced(), |again| Standing {
-                        read_only_by_fence,
-                        binds_carried: again.binds().any(|name| statements.is_unproven(name)),
+                    second_try::hears(again, header.tag, body, !self.tracker.unsynced(), |again| {
+                        let opening = Opening::read(again.said(), statements);
+                        Standing {
+                            read_only_by_fence: read_only_by_fence && !opening.is_read_only,
+                            writes: opening.writes,
+                            binds_carried: again.binds().any(|name| statements.is_unproven(name)),
+                        }
                     })
                 }
-                None => {
-                    if header.tag == back::ERROR {
-                        self.meets_fence(body);
-                    }
-                    Some(false)
-                }
+                None => Some(false),
             };
             let reply = self.tracker.server(header.tag, body);
             self.holdings.server_message(header.tag, body, reply);

@@ -12,7 +12,7 @@ use pgteal_wire::message::put;
 use pgteal_wire::message::tag::{back, front};
 use pgteal_wire::tracker::Tracker;
 
-use super::again::{Again, Refusal, Standing, bound};
+use super::again::{Again, Refusal, Standing, bound, tells_of_fence};
 use super::ending::End;
 use super::{Before, Session, State, ask, open};
 use crate::registry::Command;
@@ -121,10 +121,9 @@ impl Session {
         waited
     }
 
-    /// What a server's error says of it, beside its being an error; for errors of answers that are not kept.
+    /// What a server's error says of it, beside its being an error.
     pub(super) fn meets_fence(&self, body: &[u8]) {
-        let standing = Standing { read_only_by_fence: false, binds_carried: false };
-        if Again::new(false).refusal(body, true, standing).is_some() {
+        if tells_of_fence(body) {
             self.shared.gate.met_fence();
         }
     }
@@ -136,21 +135,24 @@ impl Session {
         if !self.tracker.at_boundary() {
             self.roll_back().await?;
         }
-        match why {
-            Refusal::Fence => self.shared.gate.met_fence(),
-            Refusal::ReadOnly => self.log_in_again().await?,
+        let mended = match why {
+            Refusal::Fence => false,
+            Refusal::ReadOnly => {
+                self.log_in_again().await?;
+                false
+            }
             Refusal::Plan => self.parse_again().await?,
-        }
+        };
         let (course, limit) = (self.shared.gate.course(), self.shared.config.limits.fence_wait());
         let is_here = self.side() == Some(course.side);
         let Some(again) = &mut self.again else { return Ok(()) };
-        let said = again.take_back(why, course, limit);
+        let said = again.take_back(why, mended, course, limit);
         if !is_here {
             again.goes();
         }
         if std::mem::take(&mut again.cancelled) {
             // The server had refused it before the request came.
-            self.entry.tell(Command::Cancel);
+            self.entry.tell(Command::Cancel { reply: None });
         }
         self.up.put_front(&said);
         let mut opened = Box::pin(self.shared.gate.opened());
@@ -185,8 +187,14 @@ impl Session {
         Ok(())
     }
 
-    /// What is bound is parsed anew, as the client once had it parsed.
-    async fn parse_again(&mut self) -> Result<(), End> {
+    /// What is bound is parsed anew, as the client once had it parsed; false when clients are held, for then this server may be
+    /// fenced or left. What is said again afterwards is refused again if it is said here.
+    async fn parse_again(&mut self) -> Result<bool, End> {
+        let side = self.pass.enter();
+        if side.is_none() || side != self.side() {
+            self.pass.leave();
+            return Ok(false);
+        }
         let mut unit = BytesMut::new();
         for name in self.again.iter().flat_map(|again| again.binds()) {
             if let Some(message) = self.holdings.statements.get(name) {
@@ -195,7 +203,9 @@ impl Session {
             }
         }
         put_sync(&mut unit);
-        self.say_beside(&unit).await
+        self.say_beside(&unit).await?;
+        self.pass.leave();
+        Ok(true)
     }
 
     /// A session that began under the fence is read-only by default for as long as it lives: once the fence is gone it goes

@@ -359,7 +359,7 @@ impl Session {
                 let _ = reply.try_send(*turned.as_ref().unwrap_or(&TurnAnswer::Ended));
                 turned?;
             }
-            Command::Cancel => self.cancel().await?,
+            Command::Cancel { reply } => self.cancel(reply).await?,
             Command::End { why, reply } => return Err(End::Terminated { why, reply }),
         }
         Ok(())
