@@ -66,6 +66,11 @@ pub(super) fn connection(text: &str) -> Option<Vec<(String, String)>> {
     let (mut settings, mut rest) = (Vec::new(), text.trim());
     while !rest.is_empty() {
         let (key, after) = rest.split_once('=')?;
+        let key = key.trim();
+        // The rest of a value that wanted quotes: it may be a password, and keys are shown.
+        if key.is_empty() || key.contains(char::is_whitespace) {
+            return None;
+        }
         let after = after.trim_start();
         let (value, next) = match after.strip_prefix('\'') {
             Some(quoted) => unquoted(quoted)?,
@@ -75,7 +80,7 @@ pub(super) fn connection(text: &str) -> Option<Vec<(String, String)>> {
                 (value.to_owned(), next)
             }
         };
-        settings.push((key.trim().to_owned(), value));
+        settings.push((key.to_owned(), value));
         rest = next.trim_start();
     }
     Some(settings)
@@ -116,6 +121,7 @@ mod tests {
             ("password='it''s a' user=u", some(&[("password", "it's a"), ("user", "u")])),
             ("connect_query='SELECT 1", None),
             ("host", None),
+            ("password=my secret host=x", None),
         ] {
             assert_eq!(connection(text), expected, "{text}");
         }
