@@ -4,14 +4,22 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pgteal_wire::startup::SSL_REQUEST_PACKET;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::{ServerConfig, SslMode, SslNegotiation};
 use crate::stream::Stream;
 use crate::tls::{ServerTls, TlsError};
+
+/// A connection is probed after this silence, and this often.
+const PROBE_AFTER: Duration = Duration::from_secs(30);
+const PROBE_EVERY: Duration = Duration::from_secs(10);
+/// How long a server's machine may leave probes, or what was sent, without an acknowledgement.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// Why a server cannot be reached.
 #[derive(Debug, thiserror::Error)]
@@ -141,6 +149,7 @@ impl Target {
         let failed = |source| TargetError::Connect { address: self.shown(), source };
         let tcp = TcpStream::connect((host, port)).await.map_err(failed)?;
         tcp.set_nodelay(true).map_err(failed)?;
+        keep_alive(&tcp);
         Ok(tcp)
     }
 
@@ -167,5 +176,15 @@ impl Target {
             .await
             .map_err(|source| TargetError::Tls { address: self.shown(), source })?;
         Ok(Connected { stream, end_point })
+    }
+}
+
+/// A server whose machine vanished is noticed: by probes where nothing is said, and by its silence to what was sent.
+fn keep_alive(tcp: &TcpStream) {
+    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
+    let socket = SockRef::from(tcp);
+    let set = socket.set_tcp_keepalive(&probes).and_then(|()| socket.set_tcp_user_timeout(Some(SILENCE)));
+    if let Err(error) = set {
+        tracing::debug!(%error, "a server's socket options");
     }
 }
