@@ -2,15 +2,21 @@
 //! startup packet, and have proven by the very same verifier that they are its user.
 //! Refuses to know connections.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use pgteal_wire::cancel::CancelKey;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::auth::Credentials;
 use crate::session::Origin;
 
-/// What a client has proven itself by, as a hash that gives nothing away.
+/// Known to this process only: without it a hash of a verifier could be compared with those of likely passwords.
+static KEY: LazyLock<Zeroizing<Vec<u8>>> = LazyLock::new(|| {
+    Zeroizing::new(CancelKey::mint(32).map(|key| key.secret().to_vec()).unwrap_or_default())
+});
+
+/// What a client has proven itself by, as a keyed hash that gives nothing away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Proof([u8; 32]);
 
@@ -37,6 +43,7 @@ impl Kind {
 impl Proof {
     fn of(credentials: &Credentials) -> Option<Self> {
         let mut hash = Sha256::new();
+        hash.update(KEY.as_slice());
         hash.update(credentials.kind());
         match credentials {
             // Believed, or by a certificate that names the user.
