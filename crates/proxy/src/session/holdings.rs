@@ -236,7 +236,7 @@ impl Holdings {
             return None;
         }
         let (touches, said) = self.touches(text, cut);
-        self.marked |= cut || text.len() > text::SEARCHED;
+        self.marked |= cut || text.len() > text::SEARCHED || said.stays;
         self.may_run_functions(touches.is_some());
         self.local_sets += u32::from(said.is_local);
         self.keep_names(said.names.into_iter());
@@ -335,7 +335,7 @@ impl Holdings {
     }
 
     /// Whether it leaves on its server what `DISCARD ALL` does not undo, as far as its texts and command tags tell: a library
-    /// that was loaded stays, and a custom setting that was set once is empty afterwards instead of missing.
+    /// that was loaded, a seed and a replication origin stay, and a custom setting that was set once is empty afterwards instead of missing.
     pub(super) fn leaves_traces(&self) -> bool {
         let by_functions = self.ran_functions && !self.words.names().is_empty();
         self.marked || self.too_many_names || !self.custom_names.is_empty() || by_functions

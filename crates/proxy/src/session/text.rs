@@ -13,6 +13,8 @@ pub(super) const SEARCHED: usize = 64 * 1024;
 pub(super) struct Said {
     /// It may change what the session holds beside its transaction.
     pub(super) touches: bool,
+    /// It may leave in its server process what `DISCARD ALL` does not undo.
+    pub(super) stays: bool,
     /// Names with a dot that it sets: custom settings, which no catalogue lists.
     pub(super) names: Vec<String>,
     /// It sets a setting whose name is a parameter.
@@ -56,6 +58,7 @@ pub(super) fn read(text: &[u8], words: &Vocabulary) -> Said {
         } else if is(b"set_config") {
             set_config(after, &mut said);
         }
+        said.stays |= parts(word).any(stays);
         said.touches |= parts(word).any(|part| touches(part, after) || words.has(part));
         first = false;
     }
@@ -156,6 +159,13 @@ pub(super) fn touches(part: &[u8], after: &[u8]) -> bool {
     }
 }
 
+/// Whether a part of a word is a function whose effect `DISCARD ALL` leaves: it names no replication origin and no seed.
+fn stays(part: &[u8]) -> bool {
+    [&b"setseed"[..], b"pg_replication_origin_session_setup"]
+        .iter()
+        .any(|word| part.eq_ignore_ascii_case(word))
+}
+
 /// What a command tag says about the session's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TagEffect {
@@ -218,6 +228,18 @@ mod tests {
             ("update pg_settings set setting = 'x' where name = 'work_mem'", true),
         ] {
             assert_eq!(read(text.as_bytes(), &Vocabulary::default()).touches, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_discard_all_does_not_undo() {
+        for (text, expected) in [
+            ("select pg_catalog.SetSeed(0.5)", true),
+            ("select 1; select pg_replication_origin_session_setup('o')", true),
+            ("select random(), 'seed'", false),
+        ] {
+            assert_eq!(read(text.as_bytes(), &Vocabulary::default()).stays, expected, "{text}");
+            assert!(may_name_settings(text.as_bytes()) || !expected, "{text}");
         }
     }
 
