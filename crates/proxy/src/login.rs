@@ -18,11 +18,12 @@ use pgteal_wire::startup::{ProtocolVersion, StartupMessage};
 use tokio::io::AsyncWriteExt;
 
 use crate::auth::auth_query::ServicePasswordError;
-use crate::auth::{self, AuthQuery, ClientLogin, Credentials, Greeting, Target, TargetError, VerifierLookup};
+use crate::auth::{
+    self, AuthQuery, ClientLogin, Credentials, Greeting, Target, TargetError, VerifierLookup, Want,
+};
 use crate::cancel;
 use crate::config::Config;
 use crate::console;
-use crate::farewell;
 use crate::lobby::{Named, Seat, Stage};
 use crate::mailbox::Mailbox;
 use crate::pool::Kind;
@@ -40,6 +41,8 @@ use crate::upstream::Upstream;
 const CONSOLE: &[u8] = b"pgteal";
 /// How often a login that is under way looks whether clients are held.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// How often a login is tried that finds no place on its server, where connections that nobody uses gave theirs up.
+const TRIES: usize = 4;
 /// How long a load balancer may take to say whose connection it passes on; it says so at once.
 const PROXY_HEADER: Duration = Duration::from_secs(3);
 
@@ -358,16 +361,23 @@ async fn take_or_open(
         return Ok((upstream, BytesMut::new()));
     }
     let home = kind.and_then(|kind| shared.pool.home(kind.clone()));
-    let mut opened = open_first(shared, origin, course).await;
-    if let Err(error) = &opened
-        && error.is_want_of_room()
-        && shared.pool.len() > 0
-    {
-        // Those that nobody uses have the places.
-        farewell::close_all(shared.pool.empty()).await;
-        opened = open_first(shared, origin, course).await;
-    }
-    let (mut upstream, notices) = opened?;
+    let mut tries = 1;
+    let (mut upstream, notices) = loop {
+        let seen = shared.pool.room_made();
+        let opened = open_first(shared, origin, course).await;
+        let want = opened.as_ref().err().and_then(OpenError::want_of_room);
+        match want {
+            // Those that nobody uses may have the places.
+            Some(want) if tries < TRIES => {
+                let user = (want == Want::OfRole).then(|| origin.user());
+                if !shared.pool.make_room(user, seen).await {
+                    break opened?;
+                }
+                tries += 1;
+            }
+            _ => break opened?,
+        }
+    };
     upstream.home = home;
     Ok((upstream, notices))
 }

@@ -116,8 +116,8 @@ impl Shared {
         for reason in &refused {
             tracing::error!(reason, "not read again, what was read before stays");
         }
-        // What was opened before may have been opened by what is no longer shown or trusted.
-        self.pool.empty().into_iter().for_each(|upstream| self.farewell.leave(upstream));
+        // What was opened before may have been opened by what is no longer shown or trusted, also what clients have now.
+        self.pool.hold().into_iter().for_each(|upstream| self.farewell.leave(upstream));
         if refused.is_empty() {
             tracing::info!("certificates and keys are read again");
         }

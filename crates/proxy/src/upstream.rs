@@ -129,6 +129,8 @@ pub(crate) struct Answer {
     pub(crate) error: Option<String>,
     /// Its SQLSTATE; empty when there is none, or when the refusal is ours.
     pub(crate) sqlstate: String,
+    /// The last command tag.
+    pub(crate) tag: Vec<u8>,
     /// It ended inside a transaction block that failed.
     pub(crate) in_failed_block: bool,
 }
@@ -151,6 +153,9 @@ impl Upstream {
                     back::READY_FOR_QUERY => {
                         answer.in_failed_block = frame.body() == b"E";
                         return Ok(answer);
+                    }
+                    back::COMMAND_COMPLETE => {
+                        answer.tag = frame.body().strip_suffix(b"\0").unwrap_or_default().to_vec();
                     }
                     back::DATA_ROW => {
                         size += frame.whole.len();
@@ -189,7 +194,8 @@ impl Upstream {
         }
     }
 
-    /// Reads what a server says to a connection that nobody uses: settings are noted; ready when it is lost. `ours` tells
+    /// Reads what a server says to a connection that nobody uses: settings are noted, notices and notifications are for nobody;
+    /// ready when it is lost, as it is when anything else is said, which would answer whoever uses it next. `ours` tells
     /// whether somebody should use it by now: then what is read stays, for them.
     pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>, ours: impl Fn() -> bool) -> Poll<Idle> {
         loop {
@@ -207,10 +213,9 @@ impl Upstream {
             loop {
                 match frame::take(&mut self.early, MAX_ANSWER) {
                     Ok(Some(frame)) if frame.tag == back::PARAMETER_STATUS => self.params.take(frame.body()),
-                    Ok(Some(frame)) if frame.tag == back::ERROR => return Poll::Ready(Idle::Lost),
-                    Ok(Some(_)) => {}
+                    Ok(Some(frame)) if matches!(frame.tag, back::NOTICE | back::NOTIFICATION) => {}
                     Ok(None) => break,
-                    Err(_) => return Poll::Ready(Idle::Lost),
+                    Ok(Some(_)) | Err(_) => return Poll::Ready(Idle::Lost),
                 }
             }
         }

@@ -418,6 +418,12 @@ impl Tracker {
         self.fresh
     }
 
+    /// Whether a ReadyForQuery that ends nothing may be on its way still (see the module's last paragraph).
+    #[must_use]
+    pub fn may_hear_surplus(&self) -> bool {
+        self.swallowed > 0
+    }
+
     /// The relay must not read from the client before the server has answered something.
     #[must_use]
     pub fn is_full(&self) -> bool {

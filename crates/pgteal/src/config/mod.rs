@@ -222,7 +222,8 @@ pub struct Proxy {
     /// From one address; not bounded when 0.
     pub max_address_client_connections: u32,
     /// Seconds that a server connection lies idle, after `DISCARD ALL`, for the next client of the same user, database and
-    /// settings; 0: each client gets one of its own, opened for it.
+    /// settings; 0: each client gets one of its own, opened for it. From 5 on, `DROP DATABASE` may fail for as long after the last
+    /// client has left: PostgreSQL waits 5 seconds for others to go.
     #[schemars(range(max = 86_400))]
     pub server_idle_timeout: u32,
     /// The proxy's own limit of a hold in milliseconds: it releases by itself when nobody does (I5).
@@ -251,7 +252,7 @@ impl Default for Proxy {
             max_user_client_connections: 0,
             max_db_client_connections: 0,
             max_address_client_connections: 0,
-            server_idle_timeout: 60,
+            server_idle_timeout: 3,
             max_hold_ms: 60_000,
         }
     }

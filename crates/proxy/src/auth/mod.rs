@@ -20,4 +20,4 @@ pub use credentials::Credentials;
 pub use greet::{GreetError, Greeting, greet};
 pub use lookup::{LookupError, StoredVerifier, VerifierLookup};
 pub use target::{Connected, Target, TargetError};
-pub use upstream::{Upstream, UpstreamError, log_in};
+pub use upstream::{Upstream, UpstreamError, Want, log_in};

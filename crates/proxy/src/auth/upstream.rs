@@ -14,7 +14,7 @@ use pgteal_wire::message::backend::{
     NegotiateProtocolVersion, ParameterStatus, parse_backend_key_data, parse_ready_for_query,
 };
 use pgteal_wire::message::frontend::{put_password, put_sasl_initial, put_sasl_response};
-use pgteal_wire::message::report::{Fields, Report};
+use pgteal_wire::message::report::{Fields, Report, field};
 use pgteal_wire::message::tag::back;
 use pgteal_wire::scram::{ClientBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramClient, ScramError};
 use pgteal_wire::startup::{ProtocolVersion, StartupMessage};
@@ -45,6 +45,15 @@ pub struct Upstream {
     pub notices: BytesMut,
     /// The protocol version in force.
     pub version: ProtocolVersion,
+}
+
+/// Whose bound of connections a server has reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// The role's own.
+    OfRole,
+    /// The server's, or the database's.
+    OfAny,
 }
 
 /// Why an upstream could not be opened.
@@ -177,12 +186,14 @@ impl UpstreamError {
         }
     }
 
-    /// Whether the server has no place for another connection (`too_many_connections`).
+    /// What the server has no place for, when it is that (`too_many_connections`).
     #[must_use]
-    pub fn is_want_of_room(&self) -> bool {
-        let Self::Refused { response, .. } = self else { return false };
-        Fields::parse(response.get(frame::HEADER_LEN..).unwrap_or_default())
-            .is_ok_and(|fields| fields.sqlstate() == "53300")
+    pub fn want_of_room(&self) -> Option<Want> {
+        let Self::Refused { response, .. } = self else { return None };
+        let fields = Fields::parse(response.get(frame::HEADER_LEN..).unwrap_or_default()).ok()?;
+        // The role's own limit is looked at there (PostgreSQL `src/backend/utils/init/miscinit.c`).
+        let of_role = fields.get(field::ROUTINE) == Some(b"InitializeSessionUserId");
+        (fields.sqlstate() == "53300").then_some(if of_role { Want::OfRole } else { Want::OfAny })
     }
 
     /// Whether the credentials are at fault, so that a remembered verifier should be forgotten.

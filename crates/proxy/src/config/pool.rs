@@ -28,7 +28,9 @@ pub struct PoolConfig {
 impl Default for PoolConfig {
     fn default() -> Self {
         Self {
-            server_idle_timeout: 60.0,
+            // Less than the 5 s that PostgreSQL waits for others to leave a database that is to be dropped, renamed or copied
+            // (`src/backend/storage/ipc/procarray.c`, "CountOtherDBBackends").
+            server_idle_timeout: 3.0,
             server_lifetime: 3_600.0,
             default_pool_size: 20,
             max_idle_connections: 50,

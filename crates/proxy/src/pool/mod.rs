@@ -8,6 +8,7 @@
 
 mod kind;
 mod reset;
+mod room;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
@@ -22,9 +23,10 @@ use crate::upstream::Upstream;
 pub(crate) use kind::Kind;
 use kind::Proof;
 pub(crate) use reset::give_back;
+use room::Room;
 
 /// How often what has lain too long, or has died, is looked for.
-const SWEEP: Duration = Duration::from_secs(1);
+const SWEEP: Duration = Duration::from_millis(500);
 
 /// Where a connection lies when its client has left it: on everything that a client opens for itself.
 #[derive(Debug)]
@@ -71,6 +73,7 @@ pub(crate) struct Pool {
     holds: AtomicU64,
     lying: AtomicUsize,
     taken: AtomicU64,
+    room: Room,
 }
 
 impl Pool {
@@ -85,6 +88,7 @@ impl Pool {
             holds: AtomicU64::new(0),
             lying: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
+            room: Room::default(),
         }
     }
 
@@ -92,7 +96,8 @@ impl Pool {
     pub(crate) fn home(&self, kind: Kind) -> Option<Box<Home>> {
         let holds = self.holds.load(SeqCst);
         let home = || Box::new(Home { kind, opened: Instant::now(), holds });
-        (!self.idle_timeout.is_zero()).then(home)
+        let keeps = !self.idle_timeout.is_zero() && self.most > 0 && self.most_in_all > 0;
+        keeps.then(home)
     }
 
     /// One that lies idle on a thread and is alive. The caller is inside the gate, on this course.
@@ -125,7 +130,7 @@ impl Pool {
 
     /// Whether a connection that its client leaves may come here, once it is made new.
     pub(crate) fn wants(&self, upstream: &Upstream) -> bool {
-        self.is_young(upstream) && upstream.course == self.gate.course()
+        self.is_young(upstream) && upstream.course == self.gate.course() && self.len() < self.most_in_all
     }
 
     /// Takes one that nobody has, and gives it back when it may not lie here or when there is no room.
@@ -138,7 +143,7 @@ impl Pool {
         };
         let mut shelves = shelves.lock();
         // Under the lock: a hold closes the gate first, and then takes what lies here.
-        if self.gate.is_closed() || !self.wants(&upstream) || self.len() >= self.most_in_all {
+        if self.gate.is_closed() || !self.wants(&upstream) {
             return Some(upstream);
         }
         let Kind { user, startup, proof } = kind;
@@ -159,27 +164,24 @@ impl Pool {
 
     /// The server does not take this user's logins: what was opened by them is closed.
     pub(crate) fn refused(&self, user: &[u8]) {
-        for shelves in &self.shelves {
-            let of_user: Vec<_> = shelves
-                .lock()
-                .extract_if(|_, shelf| *shelf.user == *user)
-                .map(|(_, shelf)| shelf.lying)
-                .collect();
-            of_user.into_iter().for_each(|lying| self.close(lying));
-        }
+        self.empty(Some(user)).into_iter().for_each(Upstream::close_later);
     }
 
-    /// Clients are held, or have been sent to the other side: nothing of before is used again. Answers what lay here.
+    /// Clients are held, have been sent to the other side, or certificates are others: nothing of before is used again, also
+    /// not what clients have now. Answers what lay here, which is the caller's to close.
     pub(crate) fn hold(&self) -> Vec<Upstream> {
         self.holds.fetch_add(1, SeqCst);
-        self.empty()
+        self.empty(None)
     }
 
-    /// What lies here, which is the caller's to close.
-    pub(crate) fn empty(&self) -> Vec<Upstream> {
-        let all: Vec<_> =
-            self.shelves.iter().flat_map(|shelves| std::mem::take(&mut *shelves.lock())).collect();
-        let all: Vec<_> = all.into_iter().flat_map(|(_, shelf)| shelf.lying).collect();
+    /// What lies here, of one user or of all.
+    fn empty(&self, user: Option<&[u8]>) -> Vec<Upstream> {
+        let mut all = Vec::new();
+        for shelves in &self.shelves {
+            let mut shelves = shelves.lock();
+            let theirs = shelves.extract_if(|_, shelf| user.is_none_or(|user| *shelf.user == *user));
+            all.extend(theirs.flat_map(|(_, shelf)| shelf.lying));
+        }
         self.lying.fetch_sub(all.len(), SeqCst);
         all.into_iter().map(|lying| lying.upstream).collect()
     }
@@ -220,5 +222,32 @@ impl Pool {
             !shelf.lying.is_empty()
         });
         self.close(gone);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use pgteal_wire::startup::{ProtocolVersion, StartupMessage};
+
+    use super::*;
+    use crate::auth::Credentials;
+    use crate::session::Origin;
+
+    #[test]
+    fn where_none_may_lie_none_has_a_home() {
+        let startup = StartupMessage::new(ProtocolVersion::V3_0, [("user", "app")]);
+        let kind = Kind::of(&Origin { startup, credentials: Credentials::None }).unwrap();
+        let none = |change: fn(&mut PoolConfig)| {
+            let mut config = PoolConfig::default();
+            change(&mut config);
+            Pool::new(&config, 2, &Arc::new(Gate::new(crate::route::Side::Blue, 0)))
+                .home(kind.clone())
+                .is_none()
+        };
+        assert!(!none(|_| ()));
+        assert!(none(|config| config.default_pool_size = 0));
+        assert!(none(|config| config.max_idle_connections = 0));
+        assert!(none(|config| config.server_idle_timeout = 0.0));
     }
 }

@@ -33,12 +33,14 @@ pub(crate) fn give_back(shared: &Arc<Shared>, thread: usize, upstream: Upstream)
     }
     upstream.ticket.is_free();
     let shared = Arc::clone(shared);
+    let passing = shared.pool.room.passing();
     tokio::spawn(async move {
         let left = back(&shared.pool, thread, upstream).await;
         drop(pass);
         if let Some(upstream) = left {
             upstream.close().await;
         }
+        drop(passing);
     });
 }
 
@@ -59,7 +61,8 @@ async fn is_new(upstream: &mut Upstream, pool: &Pool) -> bool {
         }
     };
     match answered {
-        Ok(Answer { error: None, .. }) => true,
+        // A ReadyForQuery without its command tag answers something else, and the answer to this is unread.
+        Ok(Answer { error: None, tag, .. }) => tag == RESET.as_bytes(),
         Ok(Answer { error: Some(error), .. }) => {
             tracing::debug!(error, "a connection is not used again");
             false

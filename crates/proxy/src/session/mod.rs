@@ -315,6 +315,8 @@ impl Session {
     fn leaves_upstream(&self) -> bool {
         let sound = !self.server_said_why && !self.server_deaf && !self.holdings.leaves_traces();
         let upstream = self.upstream.as_ref().filter(|upstream| upstream.early.is_empty());
+        // What answers this client late must not answer the next one.
+        let sound = sound && !self.tracker.may_hear_surplus();
         sound && self.at_rest() && upstream.is_some_and(|upstream| self.shared.pool.wants(upstream))
     }
 

@@ -10,7 +10,7 @@ use super::locks::LockError;
 use super::rehearse;
 use super::repertoire::Line;
 use super::replay::{self, RefusedStatement, ReplayError, State};
-use crate::auth::{self, UpstreamError};
+use crate::auth::{self, UpstreamError, Want};
 use crate::cancel::Way;
 use crate::gate::Course;
 use crate::roll::Use;
@@ -52,9 +52,9 @@ impl OpenError {
         Self::Internal(error.to_string())
     }
 
-    /// Whether the server has no place for another connection: of anybody, or of this role or database.
-    pub(crate) fn is_want_of_room(&self) -> bool {
-        matches!(self, Self::Login(error) if error.is_want_of_room())
+    /// Of what the server has no place, when that is why it refused.
+    pub(crate) fn want_of_room(&self) -> Option<Want> {
+        if let Self::Login(error) = self { error.want_of_room() } else { None }
     }
 
     /// The server's own refusal, for the client.

@@ -9,6 +9,7 @@ use pgteal_wire::startup::{ProtocolVersion, encode_cancel};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::lasting;
 use super::world::World;
 use super::world::raw::{Raw, tags};
 
@@ -28,7 +29,7 @@ async fn cancel(port: u16, key: CancelKey) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_cancel_hits_nobody() {
-    let world = World::new("").await;
+    let world = lasting("").await;
     let port = world.port();
     for round in 0..ROUNDS {
         let (mut former, key) = connect(&world).await;

@@ -6,12 +6,12 @@ use pgteal_wire::message::report::Fields;
 use pgteal_wire::startup::{ProtocolVersion, StartupMessage};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::world::World;
 use super::world::raw::{Raw, first_value, tags};
-use super::{connect, idle, nobody};
+use super::{connect, idle, lasting, nobody};
 
 const SCHEMA: &str = "create role other; grant other to postgres; create table t (id serial, v int); \
-    create function mark() returns text language sql as $$select set_config('work_mem', '9MB', false)$$;";
+    create function mark() returns text language sql as $$select set_config('work_mem', '9MB', false)$$; \
+    select pg_replication_origin_create('o');";
 
 /// What a session is, in every respect that a client can ask for.
 const SESSION: &str = "select string_agg(concat_ws('=', name, setting, source), ',' order by name) from pg_settings \
@@ -54,6 +54,8 @@ const STATES: &[(&str, bool)] = &[
     ("set app.tenant = '7'", false),
     ("select set_config('app.tenant', '7', false)", false),
     ("load 'auto_explain'", false),
+    ("select setseed(0.5)", false),
+    ("select pg_replication_origin_session_setup('o')", false),
 ];
 
 async fn answers(client: &Client, sql: &str) -> Vec<String> {
@@ -81,7 +83,7 @@ async fn sequences(client: &Client) -> [String; 2] {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_next_client_finds_a_new_session() {
-    let world = World::new(SCHEMA).await;
+    let world = lasting(SCHEMA).await;
     for side in ["blue", "green"] {
         let mut config = world.client_config();
         config.application_name("app");
@@ -117,7 +119,7 @@ type Said = (&'static str, fn(&mut BytesMut), bool);
 /// In single messages: what is in no catalogue, or only while it is said.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_of_the_protocol_stays() {
-    let world = World::new(SCHEMA).await;
+    let world = lasting(SCHEMA).await;
     let startup = |name: &'static str| {
         let params = [("user", "postgres"), ("database", "postgres"), ("application_name", name)];
         StartupMessage::new(ProtocolVersion::V3_0, params)
@@ -188,7 +190,7 @@ fn put_terminate_after_sync(out: &mut BytesMut) {
 /// What is longer than what is read of a text may say anything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_said_more_than_was_read_leaves_nothing() {
-    let world = World::new(SCHEMA).await;
+    let world = lasting(SCHEMA).await;
     for (padding, again) in [(1_000, true), (100_000, false)] {
         let former = connect(&world.client_config()).await;
         let before = pid(&former).await;

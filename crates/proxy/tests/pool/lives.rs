@@ -5,7 +5,7 @@ use std::time::Duration;
 use pgteal_testkit::{Cluster, wait_until};
 
 use super::world::{World, value};
-use super::{idle, named, nobody, pid};
+use super::{LASTING, idle, lasting, named, nobody, pid};
 
 /// Connections of clients called so that a server has.
 async fn there(server: &Cluster, name: &str) -> usize {
@@ -26,7 +26,7 @@ async fn gone(server: &Cluster, name: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_has_died_is_given_to_nobody() {
-    let world = World::new("").await;
+    let world = lasting("").await;
     let before = {
         let client = named(&world, "app").await;
         pid(&client).await
@@ -56,7 +56,7 @@ async fn one_that_has_died_is_given_to_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_server_was_configured_to_meanwhile_is_in_force() {
-    let world = World::new("").await;
+    let world = lasting("").await;
     let before = pid(&named(&world, "app").await).await;
     idle(&world, 1).await;
     world.blue.sql("alter system set timezone = 'Asia/Tokyo'").await.unwrap();
@@ -92,7 +92,8 @@ async fn reuse_can_be_turned_off_and_has_its_bounds() {
         ("default_pool_size = 2", 2),
         ("max_idle_connections = 3", 3),
     ] {
-        let world = World::with("", &format!("[pool]\n{pool}\n")).await;
+        let lasting = if pool.starts_with("server_idle_timeout") { "" } else { LASTING };
+        let world = World::with("", &format!("[pool]\n{pool}\n{lasting}\n")).await;
         let mut clients = Vec::new();
         for _ in 0..6 {
             clients.push(named(&world, "app").await);
@@ -111,7 +112,7 @@ async fn reuse_can_be_turned_off_and_has_its_bounds() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_finds_no_place_gets_that_of_one_that_nobody_uses() {
-    let world = World::new("create role app login connection limit 2;").await;
+    let world = lasting("create role app login connection limit 2;").await;
     let app = async |name: &str| {
         let mut config = world.client_config();
         super::connect(config.user("app").application_name(name)).await
@@ -126,4 +127,44 @@ async fn who_finds_no_place_gets_that_of_one_that_nobody_uses() {
     let mut config = world.client_config();
     let refused = config.user("app").connect(tokio_postgres::NoTls).await.err().unwrap();
     assert_eq!(refused.code().unwrap().code(), "53300");
+}
+
+/// Each has a startup packet of its own, so that none may have another's connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_when_only_nobodys_have_the_places_gets_one() {
+    let world = lasting("create role app login connection limit 8;").await;
+    for round in 0..4 {
+        let app = async |n: usize| {
+            let mut config = world.client_config();
+            super::connect(config.user("app").application_name(format!("{round} {n}"))).await
+        };
+        let all = futures::future::join_all((0..8).map(app)).await;
+        for client in &all {
+            assert_eq!(value(client, "select who()").await, "blue");
+        }
+        drop(all);
+        idle(&world, 8).await;
+    }
+}
+
+/// PostgreSQL waits five seconds for others to go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_everybody_has_left_can_be_dropped() {
+    let world = World::new("").await;
+    world.blue.sql("create database shop").await.unwrap();
+    let mut config = world.client_config();
+    drop(super::connect(config.dbname("shop")).await);
+    nobody(&world).await;
+    world.client().await.simple_query("drop database shop").await.unwrap();
+}
+
+/// What clients had when certificates were read again comes back to nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_opened_before_a_reload_is_not_used_after_it() {
+    let world = lasting("").await;
+    let client = named(&world, "app").await;
+    world.command("RELOAD").await;
+    drop(client);
+    nobody(&world).await;
+    idle(&world, 0).await;
 }

@@ -5,12 +5,12 @@ use pgteal_testkit::Cluster;
 use tokio_postgres::NoTls;
 
 use super::world::{World, console, value};
-use super::{idle, nobody, pid};
+use super::{LASTING, idle, lasting, nobody, pid};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_are_never_mixed() {
     let roles: String = (0..4).map(|n| format!("create role u{n} login;")).collect();
-    let world = World::new(&format!("{roles} create table t (v int);")).await;
+    let world = lasting(&format!("{roles} create table t (v int);")).await;
     world.blue.sql("create database shop").await.unwrap();
     let one = async |n: usize| {
         for round in 0..30 {
@@ -53,7 +53,7 @@ async fn world(server_method: &str, auth: &str) -> World {
     let dir = tempfile::tempdir().unwrap();
     let text = format!(
         "listen = [\"127.0.0.1:0\"]\nunix_dir = \"{dir}\"\nstate_file = \"{dir}/state.json\"\nthreads = 1\n\
-         [blue]\nhost = \"{}\"\nport = {}\n[auth]\nservice_user = \"postgres\"\n{auth}\n",
+         [blue]\nhost = \"{}\"\nport = {}\n[auth]\nservice_user = \"postgres\"\n{auth}\n[pool]\n{LASTING}\n",
         blue.socket_dir().display(),
         blue.port(),
         dir = dir.path().display(),

@@ -5,6 +5,7 @@
 mod world;
 
 mod cancels;
+mod late_answers;
 mod leaks;
 mod lives;
 mod logins;
@@ -15,6 +16,14 @@ use std::time::Duration;
 use pgteal_testkit::wait_until;
 use tokio_postgres::{Client, NoTls};
 use world::{World, value};
+
+/// Longer than any test takes.
+const LASTING: &str = "server_idle_timeout = 600";
+
+/// What lies idle stays.
+async fn lasting(schema: &str) -> World {
+    World::with(schema, &format!("[pool]\n{LASTING}\n")).await
+}
 
 /// A client whose startup packet says what it is called.
 async fn named(world: &World, name: &str) -> Client {

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use pgteal_testkit::{Cluster, wait_until};
 
-use super::world::{World, value};
-use super::{connect, idle, named, nobody, pid};
+use super::world::value;
+use super::{connect, idle, lasting, named, nobody, pid};
 
 async fn sessions(server: &Cluster) -> usize {
     let sql = "select count(*) from pg_stat_activity where backend_type = 'client backend' and application_name = 'app'";
@@ -14,7 +14,7 @@ async fn sessions(server: &Cluster) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_switch_leaves_no_old_connection_to_anybody() {
-    let world = World::new("").await;
+    let world = lasting("").await;
     let stays = named(&world, "app").await;
     let leave = [named(&world, "app").await, named(&world, "app").await];
     drop(leave);
@@ -47,7 +47,7 @@ async fn a_switch_leaves_no_old_connection_to_anybody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_opened_before_a_hold_is_not_used_again_after_it() {
-    let world = World::new("").await;
+    let world = lasting("").await;
     let (stays, leaves) = (named(&world, "app").await, named(&world, "app").await);
     let before = [pid(&stays).await, pid(&leaves).await];
     world.command("HOLD EPOCH 1 LIMIT 20000").await;
@@ -69,7 +69,7 @@ async fn what_was_opened_before_a_hold_is_not_used_again_after_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_opened_under_the_fence_is_not_used_after_it() {
-    let world = World::new("").await;
+    let world = lasting("").await;
     world.blue.sql("alter database postgres set default_transaction_read_only = on").await.unwrap();
     assert_eq!(value(&named(&world, "app").await, "show transaction_read_only").await, "on");
     nobody(&world).await;
@@ -86,7 +86,7 @@ async fn what_was_opened_under_the_fence_is_not_used_after_it() {
 /// Who had a setting of its own when its second upstream was opened has it there from the start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_client_set_does_not_come_over_to_another() {
-    let world = World::new("").await;
+    let world = lasting("").await;
     let client = named(&world, "app").await;
     client.batch_execute("set default_transaction_read_only = on").await.unwrap();
     world.switch("green", 1).await;
@@ -101,7 +101,7 @@ async fn what_one_client_set_does_not_come_over_to_another() {
 /// A login that its server does not answer is given up, and begun anew after the hold.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_drain_waits_for_a_login() {
-    let world = World::new("").await;
+    let world = lasting("").await;
     world.blue.freeze().unwrap();
     let config = world.client_config();
     let coming = tokio::spawn(async move { connect(&config).await });
@@ -125,7 +125,7 @@ async fn no_drain_waits_for_a_login() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_drain_waits_for_one_that_is_made_new() {
-    let world = World::new("").await;
+    let world = lasting("").await;
     let client = named(&world, "app").await;
     let pid: i32 = pid(&client).await.parse().unwrap();
     world.blue.freeze_backend(pid).unwrap();

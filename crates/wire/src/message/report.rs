@@ -21,6 +21,8 @@ pub mod field {
     pub const DETAIL: u8 = b'D';
     /// Hint.
     pub const HINT: u8 = b'H';
+    /// The function in the server's source that says it.
+    pub const ROUTINE: u8 = b'R';
 }
 
 /// The fields of a report as the server sent them.
