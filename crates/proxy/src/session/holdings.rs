@@ -56,6 +56,8 @@ pub(super) struct Holdings {
     pub(super) outdated: Option<&'static str>,
     /// Something was seen after the last observation that may have changed it.
     pub(super) dirty: bool,
+    /// SQL `PREPARE` or `DEALLOCATE` may have run after the last observation.
+    prepared_anew: bool,
     /// Grows with every observation.
     pub(super) revision: u64,
     /// Names of custom settings that the client's texts mention.
@@ -280,6 +282,7 @@ impl Holdings {
         }
         if tag == back::COMMAND_COMPLETE {
             self.marked |= body.starts_with(b"LOAD");
+            self.prepared_anew |= text::may_prepare(body);
             match text::tag_effect(body) {
                 TagEffect::None => {}
                 TagEffect::Dirty if self.local_sets > 0 && body.starts_with(b"SET") => self.local_sets -= 1,
@@ -305,6 +308,7 @@ impl Holdings {
         self.asked = Arc::clone(self.words.names());
         self.asked_in_part = self.words.has_too_many_names();
         self.dirty = false;
+        self.prepared_anew = false;
     }
 
     /// The server does not tell what the session holds.
@@ -319,6 +323,12 @@ impl Holdings {
     /// Whether the ledger is true to the server now.
     pub(super) const fn is_current(&self) -> bool {
         self.observed.is_some() && !self.dirty
+    }
+
+    /// The text of the SQL `PREPARE` of that name, if it is known.
+    pub(super) fn prepared_by_sql(&self, name: &[u8]) -> Option<&[u8]> {
+        let observed = self.observed.as_ref().filter(|_| !self.prepared_anew)?;
+        observed.prepared.iter().find(|(known, _)| known == name).map(|(_, text)| &text[..])
     }
 
     /// Whether it hears what others notify.

@@ -8,12 +8,14 @@ use pgteal_wire::frame::{Frames, HEADER_LEN};
 use pgteal_wire::message::tag::front;
 
 use super::again::bound;
-use super::statements::{Statements, name_of};
+use super::holdings::Holdings;
+use super::prepare_text::{Opaque, opaque};
+use super::statements::name_of;
 use super::text::in_word;
 
 /// Statements whose first act is to fire their table's triggers before each statement, and that a read-only transaction refuses
-/// before that. A `SELECT`, a `WITH`, an `EXPLAIN`, an `EXECUTE` may run functions first, a `CALL` or `DO` may commit,
-/// a `COPY` may start a program.
+/// before that. A `SELECT`, a `WITH`, an `EXPLAIN` may run functions first, a `CALL` or `DO` may commit, a `COPY` may start a
+/// program. An `EXECUTE` computes its parameters first: it is what it executes when those are constants.
 const WRITES: [&[u8]; 5] = [b"insert", b"update", b"delete", b"merge", b"truncate"];
 
 /// The beginning of a transaction, up to its first statement.
@@ -27,7 +29,8 @@ pub(super) struct Opening {
 
 impl Opening {
     /// Reads what was said; statements that are not parsed in it are in the session's ledger.
-    pub(super) fn read(said: &[u8], ledger: &Statements) -> Self {
+    pub(super) fn read(said: &[u8], holdings: &Holdings) -> Self {
+        let ledger = &holdings.statements;
         let mut opening = Self::default();
         let (mut parsed, mut portals) = (HashMap::new(), HashMap::new());
         let frames = || Frames::new(said, usize::MAX).flatten();
@@ -55,7 +58,7 @@ impl Opening {
                 _ => continue,
             };
             let Some(text) = text else { return opening };
-            if opening.ends_with(&text) {
+            if opening.ends_with(&text, holdings) {
                 return opening;
             }
         }
@@ -63,10 +66,11 @@ impl Opening {
     }
 
     /// Reads a text; true when it has the first statement that is not `BEGIN`.
-    fn ends_with(&mut self, text: &[u8]) -> bool {
+    fn ends_with(&mut self, text: &[u8], holdings: &Holdings) -> bool {
         let mut begins = false;
         let mut before = Vec::new();
-        for word in Words(text) {
+        let mut words = Words(text);
+        while let Some(word) = words.next() {
             let word = word.to_ascii_lowercase();
             if word == b";" {
                 begins = false;
@@ -75,12 +79,77 @@ impl Opening {
             } else if word == b"begin" || word == b"start" {
                 begins = true;
             } else {
-                self.writes = WRITES.contains(&&word[..]);
+                let executed = (word == b"execute").then(|| executed(words, holdings)).flatten();
+                self.writes = WRITES.contains(&&executed.unwrap_or(word)[..]);
                 return true;
             }
             before = word;
         }
         false
+    }
+}
+
+/// The first word of the statement that an `EXECUTE` names, when it does so with constants.
+fn executed(mut words: Words<'_>, holdings: &Holdings) -> Option<Vec<u8>> {
+    let name = unquoted(words.next()?)?;
+    if !are_constants(words.0) {
+        return None;
+    }
+    let mut words = Words(holdings.prepared_by_sql(&name)?);
+    words.find(|word| word.eq_ignore_ascii_case(b"as"))?;
+    Some(words.next()?.to_ascii_lowercase())
+}
+
+/// An identifier as the server knows it.
+fn unquoted(word: &[u8]) -> Option<Vec<u8>> {
+    let bare = word.strip_prefix(b"\"").and_then(|word| word.strip_suffix(b"\""));
+    let name = bare.map_or_else(|| word.to_ascii_lowercase(), <[u8]>::to_vec);
+    (!name.contains(&b'"')).then_some(name)
+}
+
+/// Whether what follows an `EXECUTE`'s name is nothing, or a list of constants.
+fn are_constants(mut text: &[u8]) -> bool {
+    let (mut is_open, mut is_value) = (false, false);
+    loop {
+        text = text.trim_ascii_start();
+        let length = match text {
+            [] | [b';', ..] => return !is_open,
+            [b'(', ..] if !is_open => {
+                is_open = true;
+                1
+            }
+            [b')', ..] if is_open && is_value => {
+                return matches!(text.get(1..).unwrap_or_default().trim_ascii_start(), [] | [b';', ..]);
+            }
+            [b',', ..] if is_open && is_value => {
+                is_value = false;
+                1
+            }
+            [b'-', b'0'..=b'9', ..] if is_open && !is_value => 1,
+            [b'\'', ..] if is_open && !is_value => {
+                is_value = true;
+                // A doubled quote is read as two strings that touch.
+                let mut end = 0;
+                while text.get(end) == Some(&b'\'') {
+                    let Opaque::Until(next) = opaque(text, end, false) else { return false };
+                    end = next;
+                }
+                end
+            }
+            _ if is_open && !is_value => {
+                is_value = true;
+                let length = text.iter().take_while(|byte| in_word(**byte)).count();
+                let word = text.get(..length).unwrap_or_default();
+                let is_word =
+                    [&b"null"[..], b"true", b"false"].iter().any(|known| word.eq_ignore_ascii_case(known));
+                if !is_word && !word.first().is_some_and(u8::is_ascii_digit) {
+                    return false;
+                }
+                length
+            }
+            _ => return false,
+        };
+        text = text.get(length..).unwrap_or_default();
     }
 }
 
@@ -136,8 +205,63 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use bytes::BytesMut;
     use pgteal_wire::message::frontend::{put_bind, put_execute, put_parse, put_query, put_sync};
+    use pgteal_wire::message::tag::back;
+    use pgteal_wire::tracker::Reply;
 
     use super::*;
+    use crate::session::holdings::Observed;
+    use crate::session::observe::Findings;
+
+    #[test]
+    fn what_is_executed() {
+        let mut holdings = Holdings::default();
+        let texts = [
+            ("w", "PREPARE w (int, text) AS /* as select */ insert into t values ($1, $2)"),
+            ("W w", "prepare \"W w\" as update t set a = $1"),
+            ("Q", "prepare \"Q\" as delete from t"),
+            ("s", "prepare s as select f()"),
+            ("c", "prepare c as with w as (insert into t values (1) returning 1) select f()"),
+        ];
+        let prepared = texts.map(|(name, text)| (name.into(), text.into())).to_vec();
+        let observed = Observed { prepared, ..Observed::default() };
+        holdings.observe(Findings { observed, listed: Default::default(), locks: Vec::new() });
+        let writes = |text: &str, holdings: &Holdings| {
+            let mut said = BytesMut::new();
+            put_query(&mut said, text);
+            Opening::read(&said, holdings).writes
+        };
+        for (text, expected) in [
+            ("execute w(1, 'it''s')", true),
+            ("begin; EXECUTE W ( -1.5e3 , NULL ) ; select 1", true),
+            ("execute w", true),
+            ("execute \"Q\"", true),
+            ("execute Q", false),
+            ("execute \"W w\"(1)", false),
+            ("execute s", false),
+            ("execute c", false),
+            ("execute unknown(1)", false),
+            ("execute w(pg_advisory_lock(7))", false),
+            ("execute w(1, f)", false),
+            ("execute w(1, current_user)", false),
+            ("execute w((1))", false),
+            ("execute w(1 + 1)", false),
+            ("execute w(1, 'a' || f())", false),
+            ("execute w(1, e'a')", false),
+            ("execute w(1, 'a\\' || f(), ')", false),
+            ("execute w(1, (select f()))", false),
+            ("execute w(1::mine)", false),
+            ("execute w(1", false),
+            ("execute w()", false),
+            ("execute", false),
+        ] {
+            assert_eq!(writes(text, &holdings), expected, "{text}");
+        }
+        for (tag, is_known) in [("UPDATE 1", true), ("PREPARE TRANSACTION", true), ("DEALLOCATE", false)] {
+            let body = format!("{tag}\0");
+            holdings.server_message(back::COMMAND_COMPLETE, body.as_bytes(), Reply::Other);
+            assert_eq!(writes("execute w(1)", &holdings), is_known, "{tag}");
+        }
+    }
 
     #[test]
     fn what_a_query_begins_with() {
@@ -162,7 +286,7 @@ mod tests {
             let mut said = BytesMut::new();
             put_query(&mut said, text);
             let expected = Opening { writes, is_read_only };
-            assert_eq!(Opening::read(&said, &Statements::default()), expected, "{text}");
+            assert_eq!(Opening::read(&said, &Holdings::default()), expected, "{text}");
         }
     }
 
@@ -178,7 +302,7 @@ mod tests {
                 put_execute(&mut said);
             }
             put_sync(&mut said);
-            Opening::read(&said, &Statements::default()).writes
+            Opening::read(&said, &Holdings::default()).writes
         };
         let known = [("b", "begin"), ("w", "insert into t values (1)"), ("s", "select f()")];
         assert!(parts(&known, &["w"]));

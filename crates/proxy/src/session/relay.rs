@@ -412,15 +412,15 @@ impl Session {
             }
             let heard = match &mut self.again {
                 Some(again) => {
-                    let statements = &self.holdings.statements;
+                    let holdings = &self.holdings;
                     let params = self.upstream.as_ref().map(|upstream| &upstream.params);
                     let read_only_by_fence = self.read_only_by_fence && params.is_some_and(is_read_only);
                     second_try::hears(again, header.tag, body, !self.tracker.unsynced(), |again| {
-                        let opening = Opening::read(again.said(), statements);
+                        let opening = Opening::read(again.said(), holdings);
                         Standing {
                             read_only_by_fence: read_only_by_fence && !opening.is_read_only,
                             writes: opening.writes,
-                            binds_carried: again.binds().any(|name| statements.is_unproven(name)),
+                            binds_carried: again.binds().any(|name| holdings.statements.is_unproven(name)),
                         }
                     })
                 }

@@ -201,6 +201,13 @@ pub(super) fn tag_effect(tag: &[u8]) -> TagEffect {
     }
 }
 
+/// Whether SQL `PREPARE` or `DEALLOCATE` may have run in what was completed.
+pub(super) fn may_prepare(tag: &[u8]) -> bool {
+    let is_one =
+        [&b"PREPARE"[..], b"DEALLOCATE", b"DISCARD", b"DO", b"CALL"].iter().any(|t| tag.starts_with(t));
+    is_one && !tag.starts_with(b"PREPARE TRANSACTION")
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
