@@ -153,7 +153,6 @@ impl Window {
         let Some(room) = self.data.get_mut(self.end..) else { return Poll::Pending };
         let mut buf = ReadBuf::new(room);
         let Poll::Ready(read) = Pin::new(stream).poll_read(cx, &mut buf) else {
-            // At once: the other direction's window is filled from the same bytes.
             self.rest();
             return Poll::Pending;
         };

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use rustls::pki_types::CertificateDer;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// One connection, whatever carries it.
@@ -71,6 +71,43 @@ impl Stream {
     }
 }
 
+/// Whether the runtime will wake a task when a stream has something to be read. It keeps that in mind from one asking to
+/// the next event, so to ask at every poll is for nothing; and a session polls both its legs whenever one of them wakes it.
+///
+/// True for one task and one stream, and only while nobody else reads from it.
+#[derive(Debug, Default)]
+pub struct Readable {
+    /// The runtime was asked, and there was nothing to read since.
+    awaited: bool,
+}
+
+impl Readable {
+    /// Ready when a read may find something.
+    pub fn poll(&mut self, cx: &mut Context<'_>, stream: &Stream) -> Poll<()> {
+        let ready = match stream {
+            Stream::Tcp(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            Stream::Unix(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            // There may be something that was decrypted already.
+            Stream::ServerTls(..) | Stream::ClientTls(_) => true,
+        };
+        if ready {
+            self.awaited = false;
+            return Poll::Ready(());
+        }
+        if self.awaited {
+            return Poll::Pending;
+        }
+        let polled = match stream {
+            Stream::Tcp(stream) => stream.poll_read_ready(cx),
+            Stream::Unix(stream) => stream.poll_read_ready(cx),
+            Stream::ServerTls(..) | Stream::ClientTls(_) => return Poll::Ready(()),
+        };
+        self.awaited = polled.is_pending();
+        // What is wrong with it, the read will tell.
+        polled.map(drop)
+    }
+}
+
 macro_rules! each {
     ($self:ident, $stream:ident => $call:expr) => {
         match $self.get_mut() {
@@ -99,5 +136,59 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// However often it is asked, and whatever is left unread, the task is woken for the next byte.
+    #[tokio::test]
+    async fn a_stream_that_was_asked_once_wakes_its_reader() {
+        tokio::time::timeout(Duration::from_secs(20), is_woken()).await.expect("woken for every byte");
+    }
+
+    async fn is_woken() {
+        let (mut peer, ours) = UnixStream::pair().unwrap();
+        let mut ours = Stream::Unix(ours);
+        let mut readable = Readable::default();
+        for round in 0..100_u8 {
+            for _ in 0..3 {
+                let polled = std::future::poll_fn(|cx| Poll::Ready(readable.poll(cx, &ours))).await;
+                assert!(polled.is_pending(), "there is nothing yet");
+            }
+            let says = async {
+                tokio::task::yield_now().await;
+                peer.write_all(&[round, round]).await.unwrap();
+            };
+            let hears = std::future::poll_fn(|cx| readable.poll(cx, &ours));
+            tokio::join!(says, hears);
+            assert!(std::future::poll_fn(|cx| Poll::Ready(readable.poll(cx, &ours))).await.is_ready());
+            if round % 2 == 0 {
+                // A read that finds less than it has room for says that there is no more.
+                assert_eq!(ours.read(&mut [0; 8]).await.unwrap(), 2);
+                continue;
+            }
+            for _ in 0..2 {
+                assert!(std::future::poll_fn(|cx| Poll::Ready(readable.poll(cx, &ours))).await.is_ready());
+                assert_eq!(ours.read(&mut [0]).await.unwrap(), 1);
+            }
+            // What is believed to be there and is not, a read finds out.
+            let mut buf = [0; 8];
+            let mut found = |cx: &mut Context<'_>| {
+                let mut buf = ReadBuf::new(&mut buf);
+                Poll::Ready(Pin::new(&mut ours).poll_read(cx, &mut buf).is_pending())
+            };
+            assert!(std::future::poll_fn(&mut found).await);
+        }
+        drop(peer);
+        std::future::poll_fn(|cx| readable.poll(cx, &ours)).await;
+        assert_eq!(ours.read(&mut [0]).await.unwrap(), 0);
     }
 }

@@ -21,6 +21,7 @@ mod rehearse;
 mod relay;
 mod repertoire;
 mod replay;
+mod replication;
 mod second_try;
 mod statements;
 mod text;
@@ -47,7 +48,7 @@ use crate::registry::{Entry, WarmAnswer};
 use crate::route::Side;
 use crate::shards::Place;
 use crate::shared::Shared;
-use crate::stream::Stream;
+use crate::stream::{Readable, Stream};
 use crate::upstream::{Params, Upstream};
 
 use again::Again;
@@ -143,6 +144,8 @@ pub(crate) struct Session {
     listens: bool,
     origin: Arc<Origin>,
     client: Stream,
+    client_readable: Readable,
+    server_readable: Readable,
     /// `None` only after a repoint, until the new one is open.
     upstream: Option<Upstream>,
     /// Bytes from the client to the server, and back.
@@ -233,6 +236,8 @@ impl Session {
             listens: false,
             origin,
             client,
+            client_readable: Readable::default(),
+            server_readable: Readable::default(),
             upstream: Some(upstream),
             up: Window::new(size),
             down: Window::new(size),
@@ -291,6 +296,8 @@ impl Session {
                 continue;
             }
             self.answer_warm();
+            // Others have read from them since.
+            (self.client_readable, self.server_readable) = Default::default();
             let wake = std::future::poll_fn(|cx| self.poll_relay(cx)).await;
             if let Wake::Breath = wake {
                 tokio::task::yield_now().await;

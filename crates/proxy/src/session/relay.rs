@@ -173,6 +173,11 @@ impl Session {
                 // The opening wakes us.
                 return Poll::Pending;
             }
+            if self.client_readable.poll(cx, &self.client).is_pending() {
+                // At once: the other direction's window is filled from the same bytes.
+                self.up.rest();
+                return Poll::Pending;
+            }
             match ready!(self.up.poll_fill(cx, &mut self.client)) {
                 Ok(0) => return Poll::Ready(Wake::ClientGone(None)),
                 Ok(count) => {
@@ -223,6 +228,7 @@ impl Session {
                 return Poll::Ready(Wake::Breath);
             }
             let Some(upstream) = &mut self.upstream else { return Poll::Pending };
+            ready!(self.server_readable.poll(cx, &upstream.stream));
             match ready!(self.down.poll_fill(cx, &mut upstream.stream)) {
                 Ok(0) => return Poll::Ready(Wake::ServerGone(None)),
                 Ok(count) => {
@@ -338,23 +344,6 @@ impl Session {
         }
     }
 
-    /// Whether the message belongs to a replication stream, which no gate holds: it carries no transaction of the client's.
-    fn streams(&self, tag: u8) -> bool {
-        self.replication
-            && self.tracker.streaming()
-            && matches!(tag, front::COPY_DATA | front::COPY_DONE | front::COPY_FAIL)
-    }
-
-    /// A replication connection is inside the gate while it speaks, and outside while it streams.
-    fn stream_or_not(&mut self) {
-        let streams = self.tracker.streaming();
-        if streams {
-            self.leave_gate();
-        }
-        let what = if streams { "a replication stream" } else { "a replication connection" };
-        self.entry.details().pins = vec![what.into()];
-    }
-
     /// Whether its upstream is being opened on the side where it is to go on.
     fn waits_for_upstream(&self) -> bool {
         let gate = &self.shared.gate;
@@ -395,6 +384,7 @@ impl Session {
                 back::READY_FOR_QUERY | back::COMMAND_COMPLETE | back::PARAMETER_STATUS | back::ERROR
             );
             let body = pending.get(frame::HEADER_LEN..header.total);
+            let is_whole = body.is_some();
             if matters && body.is_none() && pending.len() < header.total.min(WHOLE) {
                 return Ok(());
             }
@@ -438,17 +428,19 @@ impl Session {
                     self.entry.details().renamed = Some(name.into_owned());
                 }
             }
-            match heard {
-                Some(true) => self.nobodys = header.total,
-                other => {
-                    if other.is_none() {
-                        self.answer_is_shown();
-                    }
-                    self.down.clear(frame::HEADER_LEN);
-                    self.down_walk.begin(header.tag, header.body_len(), keep);
-                }
+            if heard.is_none() {
+                self.answer_is_shown();
             }
-            self.pass_down();
+            if heard == Some(true) {
+                self.nobodys = header.total;
+                self.pass_down();
+            } else if is_whole {
+                self.down.clear(header.total);
+            } else {
+                self.down.clear(frame::HEADER_LEN);
+                self.down_walk.begin(header.tag, header.body_len(), keep);
+                self.pass_down();
+            }
             if self.replication && matches!(header.tag, back::COPY_BOTH | back::READY_FOR_QUERY) {
                 self.stream_or_not();
             }

@@ -79,7 +79,7 @@ impl Statements {
     pub(super) fn parse_sent(&mut self, body: &[u8], cut: bool, room: usize) {
         let name = name_of(body);
         if name.is_empty() {
-            self.unproven.remove(name);
+            self.forget_unproven(name);
             self.unnamed.empty();
             if !cut {
                 put_message(&mut self.unnamed.message, body);
@@ -120,8 +120,15 @@ impl Statements {
     /// A simple query was forwarded: it destroys the unnamed statement.
     pub(super) fn query_sent(&mut self) {
         self.unnamed.alive = false;
-        self.unproven.remove(&b""[..]);
+        self.forget_unproven(b"");
         self.unnamed.empty();
+    }
+
+    /// In all but some sessions none is: then not even a name is hashed.
+    fn forget_unproven(&mut self, name: &[u8]) {
+        if !self.unproven.is_empty() {
+            self.unproven.remove(name);
+        }
     }
 
     /// A unit's Sync was forwarded.
