@@ -5,8 +5,10 @@
 pub mod activity;
 pub mod catalog;
 mod conninfo;
+mod console;
 pub mod copy;
 pub mod database;
+mod dial;
 pub mod digest;
 mod error;
 pub mod extension;
@@ -40,6 +42,7 @@ pub mod wait;
 pub mod wal;
 
 pub use conninfo::{ConnInfo, ConnInfoError, Environment, SslMode};
+pub use console::{Answer, Console};
 pub use error::{Certainty, ConnectFailure, Error, Place, Result, StatementError};
 pub use lsn::{InvalidLsn, Lsn};
 pub use password::Password;

@@ -94,6 +94,23 @@ impl Server {
     /// The driver's settings for one session.
     pub(crate) fn driver_config(&self, database: &str, purpose: &Purpose) -> Config {
         let info = &self.0.conninfo;
+        let mut config = self.plain_config(database, purpose);
+        let mut options = info.options.clone().unwrap_or_default();
+        for (name, value) in purpose.startup_settings() {
+            options.push_str(&format!(" -c {name}={value}"));
+        }
+        config.options(options.trim_start());
+        config.target_session_attrs(match info.target_session_attrs.as_deref() {
+            Some("read-write" | "primary") => TargetSessionAttrs::ReadWrite,
+            Some("read-only" | "standby") => TargetSessionAttrs::ReadOnly,
+            _ => TargetSessionAttrs::Any,
+        });
+        config
+    }
+
+    /// The driver's settings for a connection on which nothing is set and no SQL is said.
+    pub(crate) fn plain_config(&self, database: &str, purpose: &Purpose) -> Config {
+        let info = &self.0.conninfo;
         let mut config = Config::new();
         config.user(&info.user).dbname(database).application_name(purpose.application_name());
         config.host(&info.host).port(info.port).connect_timeout(info.connect_timeout);
@@ -103,11 +120,6 @@ impl Server {
         if let Some(password) = info.password_for(database) {
             config.password(password.reveal());
         }
-        let mut options = info.options.clone().unwrap_or_default();
-        for (name, value) in purpose.startup_settings() {
-            options.push_str(&format!(" -c {name}={value}"));
-        }
-        config.options(options.trim_start());
         config.ssl_mode(match (self.tls(), info.sslmode) {
             (Tls::Off, _) | (_, SslMode::Disable) => DriverSslMode::Disable,
             (_, SslMode::Allow | SslMode::Prefer) => DriverSslMode::Prefer,
@@ -120,11 +132,6 @@ impl Server {
             ChannelBinding::Disable => DriverBinding::Disable,
             ChannelBinding::Prefer => DriverBinding::Prefer,
             ChannelBinding::Require => DriverBinding::Require,
-        });
-        config.target_session_attrs(match info.target_session_attrs.as_deref() {
-            Some("read-write" | "primary") => TargetSessionAttrs::ReadWrite,
-            Some("read-only" | "standby") => TargetSessionAttrs::ReadOnly,
-            _ => TargetSessionAttrs::Any,
         });
         keepalives(&mut config, &info.keepalives);
         config

@@ -2,18 +2,18 @@
 //! reconnect.
 
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, SimpleQueryMessage, Statement, ToStatement};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage, Statement, ToStatement};
 
-use crate::error::{ConnectFailure, Error, Place, Result, StatementError};
+use crate::dial::{self, Dialled, describe};
+use crate::error::{ConnectFailure, Error, Place, Result};
 use crate::purpose::Purpose;
 use crate::record::Record;
 use crate::server::Server;
@@ -55,49 +55,11 @@ impl std::fmt::Debug for Inner {
 impl Session {
     pub(crate) async fn open(server: &Server, database: &str, purpose: Purpose) -> Result<Session> {
         let config = server.driver_config(database, &purpose);
-        let failed = |failure, message: String, sqlstate| Error::Connect {
-            server: server.name().to_owned(),
-            address: server.conninfo().address(),
-            database: database.to_owned(),
-            failure,
-            message,
-            sqlstate,
-        };
-        let ended = Arc::new(OnceLock::new());
-        let dial = async {
-            Ok(match server.tls() {
-                Tls::Off => {
-                    let (client, connection) = config.connect(NoTls).await?;
-                    let version = connection.parameter("server_version").and_then(Version::from_text);
-                    tokio::spawn(drive(connection, Arc::clone(&ended)));
-                    (client, version)
-                }
-                Tls::On(tls) => {
-                    let (client, connection) = config.connect(tls.clone()).await?;
-                    let version = connection.parameter("server_version").and_then(Version::from_text);
-                    tokio::spawn(drive(connection, Arc::clone(&ended)));
-                    (client, version)
-                }
-            })
-        };
         let bound = server.conninfo().connect_timeout;
-        let (client, version) = match timeout(bound, dial).await {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(e)) => {
-                let failure = classify(&e);
-                return Err(failed(failure, describe(&e), e.code().cloned()));
-            }
-            Err(_) => {
-                let message = format!("no session within {} ms", bound.as_millis());
-                return Err(failed(ConnectFailure::Unreachable, message, None));
-            }
-        };
+        let Dialled { client, version, ended } = dial::dial(server, database, &config, bound).await?;
         let Some(version) = version else {
-            return Err(failed(
-                ConnectFailure::Other,
-                "the server did not tell its version".to_owned(),
-                None,
-            ));
+            let message = "the server did not tell its version".to_owned();
+            return Err(dial::failed(server, database, ConnectFailure::Other, message, None));
         };
         let inner = Inner {
             server: server.name().to_owned(),
@@ -329,80 +291,6 @@ impl Session {
     }
 
     fn explain(&self, place: &Place, error: &tokio_postgres::Error) -> Error {
-        if let Some(db) = error.as_db_error() {
-            return Error::Statement(Box::new(StatementError {
-                place: place.clone(),
-                severity: db.severity().to_owned(),
-                sqlstate: db.code().clone(),
-                message: db.message().to_owned(),
-                detail: db.detail().map(str::to_owned),
-                hint: db.hint().map(str::to_owned),
-                context: db.where_().map(str::to_owned),
-            }));
-        }
-        let place = Box::new(place.clone());
-        if error.is_closed() || is_io(error) {
-            let message = self.inner.ended.get().cloned().unwrap_or_else(|| describe(error));
-            return Error::Lost { place, message };
-        }
-        Error::Unexpected { place, message: describe(error) }
-    }
-}
-
-/// Moves bytes until the connection ends, and keeps the last words of the server.
-async fn drive<S, T>(mut connection: Connection<S, T>, ended: Arc<OnceLock<String>>)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-    T: AsyncRead + AsyncWrite + Unpin,
-{
-    loop {
-        match poll_fn(|cx| connection.poll_message(cx)).await {
-            Some(Ok(AsyncMessage::Notice(notice))) => tracing::debug!(notice = %notice, "server notice"),
-            Some(Ok(_)) => {}
-            Some(Err(e)) => {
-                let _ = ended.set(describe(&e));
-                return;
-            }
-            None => return,
-        }
-    }
-}
-
-fn is_io(error: &tokio_postgres::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|s| s.is::<std::io::Error>())
-}
-
-/// The error with its causes; the driver's own text alone says "db error".
-fn describe(error: &tokio_postgres::Error) -> String {
-    if let Some(db) = error.as_db_error() {
-        return format!("{} (SQLSTATE {})", db.message(), db.code().code());
-    }
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
-    text
-}
-
-fn classify(error: &tokio_postgres::Error) -> ConnectFailure {
-    if let Some(code) = error.code() {
-        return match code.code() {
-            "3D000" => ConnectFailure::NoSuchDatabase,
-            "57P03" | "53300" => ConnectFailure::NotReady,
-            state if state.starts_with("28") => ConnectFailure::Authentication,
-            _ => ConnectFailure::Other,
-        };
-    }
-    let text = error.to_string();
-    if text.contains("TLS") {
-        ConnectFailure::Tls
-    } else if text.contains("authentication") || text.contains("invalid configuration") {
-        ConnectFailure::Authentication
-    } else if is_io(error) || error.is_closed() {
-        ConnectFailure::Unreachable
-    } else {
-        ConnectFailure::Other
+        dial::explain(place, error, &self.inner.ended)
     }
 }

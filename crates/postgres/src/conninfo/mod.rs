@@ -215,6 +215,27 @@ impl ConnInfo {
         self
     }
 
+    /// This way, for who logs in to a database as at `login`: its role, password and options there. Address and TLS are the way's.
+    pub fn for_login(self, login: &ConnInfo, database: &str) -> Self {
+        Self {
+            // A password file has a line for the server's address, and not for that of what stands before it.
+            password: login.password_for(database),
+            user: login.user.clone(),
+            dbname: database.to_owned(),
+            options: login.options.clone(),
+            ..self
+        }
+    }
+
+    /// Whether what is said crosses no network: by a Unix socket, or to this very machine.
+    pub fn is_local(&self) -> bool {
+        let by_name = || match self.host.parse::<IpAddr>() {
+            Ok(address) => address.is_loopback(),
+            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
+        };
+        self.is_socket() || self.hostaddr.map_or_else(by_name, |address| address.is_loopback())
+    }
+
     /// Host name, address, or socket directory.
     pub fn host(&self) -> &str {
         &self.host
