@@ -26,6 +26,8 @@ pub mod code {
     pub const UNREACHABLE: &str = "unreachable";
     /// A router was not reached.
     pub const ROUTER_UNREACHABLE: &str = "router-unreachable";
+    /// A router does not let us in.
+    pub const ROUTER_LOGIN: &str = "router-login";
     /// The WAL fuse: our slots retain more than the bound.
     pub const WAL_FUSE: &str = "wal-fuse";
     /// The hold or the fence of this cutover is gone.
@@ -93,6 +95,10 @@ pub(crate) fn router(error: &RouterError) -> StepError {
         RouterError::Unknown { router, .. } => {
             StepError::unknown(format!("router {router}"), error.to_string())
                 .with_code(code::ROUTER_UNREACHABLE)
+        }
+        // A login may be refused because the router cannot ask a server just now: no reason to unwind by itself.
+        RouterError::NotAdmitted { router, .. } => {
+            StepError::unknown(format!("router {router}"), error.to_string()).with_code(code::ROUTER_LOGIN)
         }
         RouterError::Refused { router, .. } => {
             StepError::refused(format!("router {router}"), error.to_string())

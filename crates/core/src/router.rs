@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use pgteal_postgres::{ConnInfo, ConnectFailure};
 use serde::{Deserialize, Serialize};
 
 use crate::deployment::Side;
@@ -31,6 +32,8 @@ pub struct RouterState {
     pub pinned: u64,
     /// Connections to the side that clients left, which the router still keeps: it closes them little by little.
     pub left_behind: u64,
+    /// Whether it takes commands from who asked, and not only questions.
+    pub takes_commands: bool,
 }
 
 /// Client sessions by what a repoint would mean to them.
@@ -102,6 +105,18 @@ pub enum RouterError {
         /// What the link said.
         reason: String,
     },
+    /// The router does not let us in, or is not what it should be: nothing was said to it.
+    #[error("router {router} was not asked for {command}: {reason}")]
+    NotAdmitted {
+        /// The router's name in the configuration.
+        router: String,
+        /// The command that was to be sent.
+        command: String,
+        /// What kind of failure it is.
+        failure: ConnectFailure,
+        /// What was said.
+        reason: String,
+    },
     /// The router refused the command and changed nothing.
     #[error("router {router} refused {command}: {reason}")]
     Refused {
@@ -132,12 +147,14 @@ pub enum RouterError {
 pub trait Router: Debug + Send + Sync {
     /// The name in the configuration.
     fn name(&self) -> &str;
-    /// Host (or directory of a Unix socket) and port where it takes clients; `None` where it has no address of its own.
-    fn address(&self) -> Option<(String, u16)>;
+    /// The way in that clients take, whoever they are; `None` where it has no address of its own.
+    fn address(&self) -> Option<ConnInfo>;
     /// Looks at the router.
     async fn state(&self) -> Result<RouterState, RouterError>;
     /// Looks at what every client session holds; opens nothing, and disturbs nobody for longer than a question takes.
     async fn census(&self, bound: Duration) -> Result<Census, RouterError>;
+    /// Whether one of its sessions has this process of the server's: so it is this router that the session came by.
+    async fn leads_to(&self, backend_pid: i32) -> Result<bool, RouterError>;
     /// Opens, for each idle client session, its upstream on `to`, with settings and prepared statements.
     async fn prepare(&self, to: Side, epoch: u64, bound: Duration) -> Result<Prepared, RouterError>;
     /// Closes what `prepare` opened.

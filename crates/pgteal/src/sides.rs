@@ -1,10 +1,14 @@
-//! From configuration to connection settings: where blue and green are, with which password. Opens no connection.
+//! From configuration to connection settings: where blue, green and a proxy elsewhere are, with which password. Opens no
+//! connection.
 
 use pgteal_core::deployment::Side;
-use pgteal_core::postgres::{ConnInfo, ConnInfoError, Password};
+use pgteal_core::postgres::{ConnInfo, ConnInfoError, Password, SslMode};
 
-use crate::config::{Env, Loaded, Provider, Secret, password};
+use crate::config::{ConfigError, Env, Loaded, Provider, Secret, password};
 use crate::errors::Failure;
+
+/// The variable that takes the password of the role that commands a proxy elsewhere.
+pub const CONSOLE_PASSWORD: &str = "PGTEAL_CONSOLE_PASSWORD";
 
 /// The variable that takes a side's password.
 #[must_use]
@@ -88,6 +92,36 @@ pub fn green_address(loaded: &Loaded, env: &Env) -> Result<(String, u16), Failur
             Ok((host.to_owned(), green.port.unwrap_or(5432)))
         }
     }
+}
+
+/// How pgteal reaches a proxy that does not run here: its console, and as its clients do; `None` when it runs here.
+///
+/// # Errors
+/// Connection strings that are none or trust whoever answers, or a password file that cannot be used.
+pub fn proxy_elsewhere(loaded: &Loaded, env: &Env) -> Result<Option<(ConnInfo, ConnInfo)>, Failure> {
+    let proxy = &loaded.config.proxy;
+    let (Some(console), Some(clients)) = (&proxy.console_conninfo, &proxy.client_conninfo) else {
+        return Ok(None);
+    };
+    let file = proxy.console_password_file.as_deref().map(|file| loaded.resolve(file));
+    let secret = password(env, CONSOLE_PASSWORD, file.as_deref())?;
+    let console =
+        verified(loaded, "proxy.console_conninfo", read("proxy.console_conninfo", console, secret)?)?;
+    let clients = verified(loaded, "proxy.client_conninfo", read("proxy.client_conninfo", clients, None)?)?;
+    Ok(Some((console, clients)))
+}
+
+/// Whoever stood between could command the proxy in our name, or ask us for a superuser's password.
+fn verified(loaded: &Loaded, key: &'static str, info: ConnInfo) -> Result<ConnInfo, Failure> {
+    if info.is_local() || matches!(info.sslmode(), SslMode::VerifyCa | SslMode::VerifyFull) {
+        return Ok(info);
+    }
+    let reason = format!(
+        "goes to {} with sslmode={}; over a network it must be verify-full, or verify-ca",
+        info.address(),
+        info.sslmode().as_str()
+    );
+    Err(ConfigError::Value { origin: loaded.path.display().to_string(), key: key.into(), reason }.into())
 }
 
 fn read(key: &'static str, text: &str, secret: Option<Secret>) -> Result<ConnInfo, Failure> {

@@ -42,7 +42,7 @@ fn answer(text: &str, env: &[(&str, &str)]) -> String {
 
 #[test]
 fn each_mistake_has_its_answer() {
-    let edits: [(&str, &str, &str); 25] = [
+    let edits: [(&str, &str, &str); 27] = [
         ("as it is", "", ""),
         ("unknown key", "drain_budget_ms", "drain_bugdet_ms"),
         ("unknown key without neighbour", "deadline_ms = 3000", "colour = 1"),
@@ -53,6 +53,12 @@ fn each_mistake_has_its_answer() {
         ("budget not below the deadline", "drain_budget_ms = 500", "drain_budget_ms = 3000"),
         ("hold shorter than the deadline", "[switch]", "[proxy]\nmax_hold_ms = 1000\n[switch]"),
         ("not TOML", "[switch]", "[switch"),
+        ("a console and no way in", "[switch]", "[proxy]\nconsole_conninfo = \"host=p\"\n[switch]"),
+        (
+            "a console's password in the file",
+            "[switch]",
+            "[proxy]\nconsole_conninfo = \"host=p password=x\"\nclient_conninfo = \"host=p\"\n[switch]",
+        ),
         ("twice", "deadline_ms = 3000", "deadline_ms = 3000\ndeadline_ms = 4000"),
         ("table missing", "[blue]\nconninfo = \"postgresql://pgteal@blue/postgres\"", ""),
         ("key missing", "name = \"shop\"", ""),

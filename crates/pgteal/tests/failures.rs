@@ -151,8 +151,16 @@ fn provider() -> Vec<ProviderError> {
 fn routers() -> Vec<RouterError> {
     let (router, command) = ("proxy".to_owned(), "HOLD EPOCH 3 LIMIT 3000".to_owned());
     let reason = "as it said".to_owned();
+    let not_admitted = |failure| RouterError::NotAdmitted {
+        router: router.clone(),
+        command: command.clone(),
+        failure,
+        reason: reason.clone(),
+    };
     vec![
         RouterError::Unknown { router: router.clone(), command: command.clone(), reason: reason.clone() },
+        not_admitted(postgres::ConnectFailure::Authentication),
+        not_admitted(postgres::ConnectFailure::Tls),
         RouterError::Refused { router: router.clone(), command: command.clone(), reason: reason.clone() },
         RouterError::StaleEpoch { router, command, reason },
     ]
@@ -179,6 +187,7 @@ fn outcomes() -> Vec<Failure> {
         Some("drain"),
         Some("unreachable"),
         Some("router-unreachable"),
+        Some("router-login"),
         Some("wal-fuse"),
         Some("stalled"),
         Some("lost-hold"),

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pgteal_core::deployment::Side;
+use pgteal_core::postgres::{
+    Answer, ConnInfo, ConnInfoError, ConnectFailure, Console, Error, Purpose, Server,
+};
 use pgteal_core::router::{Census, Drained, Pinned, Prepared, Router, RouterError, RouterState};
 use tokio::sync::Mutex;
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 /// Database name by which the proxy knows that a client wants the console.
-const CONSOLE_DATABASE: &str = "pgteal";
+pub const CONSOLE_DATABASE: &str = "pgteal";
 /// SQLSTATE object_not_in_prerequisite_state: the console refused and changed nothing.
 const REFUSED: &str = "55000";
 /// How long a console command without a bound of its own may take. The console answers from memory;
@@ -23,66 +25,55 @@ const CONNECT_BOUND: Duration = Duration::from_secs(2);
 /// The console of one pgteal proxy.
 #[derive(Debug)]
 pub struct ProxyRouter {
-    name: String,
-    /// A host name, or the directory of the proxy's Unix socket.
-    host: String,
-    port: u16,
-    user: String,
+    console: Server,
+    clients: ConnInfo,
     /// The run that commands are sent for; shown by the proxy to whoever asks why it holds.
     run: String,
     /// One warm connection: a cutover has no time to connect. Replaced when it breaks.
-    client: Mutex<Option<Arc<Client>>>,
+    warm: Mutex<Option<Arc<Console>>>,
 }
 
 impl ProxyRouter {
-    /// A router that talks to the console at `host` (or Unix socket directory) and `port`; clients come in there too.
-    #[must_use]
-    pub fn new(name: &str, (host, port): (&str, u16), user: &str, run: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            host: host.to_owned(),
-            port,
-            user: user.to_owned(),
+    /// A router whose console is reached as `console` says, and by clients as `clients` does, whoever logs in there. Reads the
+    /// certificate files, opens no connection.
+    ///
+    /// # Errors
+    /// A certificate or key file that cannot be used.
+    pub fn new(name: &str, console: ConnInfo, clients: ConnInfo, run: &str) -> Result<Self, ConnInfoError> {
+        Ok(Self {
+            console: Server::new(name, console)?,
+            clients,
             run: run.to_owned(),
-            client: Mutex::new(None),
-        }
+            warm: Mutex::new(None),
+        })
     }
 
-    async fn client(&self, command: &str) -> Result<Arc<Client>, RouterError> {
-        let mut slot = self.client.lock().await;
-        if let Some(client) = slot.as_ref().filter(|client| !client.is_closed()) {
-            return Ok(Arc::clone(client));
+    async fn console(&self, command: &str) -> Result<Arc<Console>, RouterError> {
+        let mut slot = self.warm.lock().await;
+        if let Some(console) = slot.as_ref().filter(|console| !console.is_closed()) {
+            return Ok(Arc::clone(console));
         }
-        let mut config = tokio_postgres::Config::new();
-        config
-            .host(&self.host)
-            .port(self.port)
-            .user(&self.user)
-            .dbname(CONSOLE_DATABASE)
-            .application_name("pgteal/router")
-            .connect_timeout(CONNECT_BOUND);
-        // Nothing was sent yet, so a failed connect is a refusal: the proxy's state did not change.
-        let connected = tokio::time::timeout(CONNECT_BOUND, config.connect(NoTls)).await;
-        let (client, connection) = match connected {
-            Ok(Ok(pair)) => pair,
-            Ok(Err(error)) => return Err(self.unreachable(command, describe(&error))),
-            Err(_) => return Err(self.unreachable(command, format!("no answer within {CONNECT_BOUND:?}"))),
+        let purpose = Purpose::control("router");
+        let opened = Console::open(&self.console, CONSOLE_DATABASE, &purpose, CONNECT_BOUND).await;
+        let console = Arc::new(opened.map_err(|error| self.not_said(command, &error))?);
+        *slot = Some(Arc::clone(&console));
+        Ok(console)
+    }
+
+    /// Nothing was sent, so the proxy's state did not change.
+    fn not_said(&self, command: &str, error: &Error) -> RouterError {
+        let (router, command) = (self.console.name().to_owned(), command.to_owned());
+        let (failure, message) = match error {
+            Error::Connect { failure, message, .. } => (*failure, message.clone()),
+            other => (ConnectFailure::Other, other.to_string()),
         };
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "console connection ended");
+        let reason =
+            format!("cannot connect to the console at {}: {message}", self.console.conninfo().address());
+        match failure {
+            ConnectFailure::Unreachable | ConnectFailure::NotReady => {
+                RouterError::Unknown { router, command, reason }
             }
-        });
-        let client = Arc::new(client);
-        *slot = Some(Arc::clone(&client));
-        Ok(client)
-    }
-
-    fn unreachable(&self, command: &str, reason: String) -> RouterError {
-        RouterError::Unknown {
-            router: self.name.clone(),
-            command: command.to_owned(),
-            reason: format!("cannot connect to the console at {}:{}: {reason}", self.host, self.port),
+            failure => RouterError::NotAdmitted { router, command, failure, reason },
         }
     }
 
@@ -90,64 +81,59 @@ impl ProxyRouter {
     async fn command(&self, command: &str, bound: Duration) -> Result<Row, RouterError> {
         let row = self.rows(command, bound).await?.into_iter().next();
         row.ok_or_else(|| RouterError::Unknown {
-            router: self.name.clone(),
+            router: self.console.name().to_owned(),
             command: command.to_owned(),
             reason: "the console answered without a row".to_owned(),
         })
     }
 
     async fn rows(&self, command: &str, bound: Duration) -> Result<Vec<Row>, RouterError> {
-        let client = self.client(command).await?;
-        let unknown = |reason: String| RouterError::Unknown {
-            router: self.name.clone(),
-            command: command.to_owned(),
-            reason,
-        };
-        match tokio::time::timeout(bound + ANSWER_BOUND, client.simple_query(command)).await {
-            Err(_) => {
-                // The answer may still come and would then be taken for the next command's.
-                *self.client.lock().await = None;
-                Err(unknown(format!("no answer within {:?}", bound + ANSWER_BOUND)))
+        let console = self.console(command).await?;
+        match console.ask(command, bound + ANSWER_BOUND).await {
+            Ok(rows) => Ok(rows.into_iter().map(Row).collect()),
+            Err(error) => {
+                if error.ends_session() {
+                    *self.warm.lock().await = None;
+                }
+                Err(self.refusal(command, &error))
             }
-            Ok(Err(error)) => Err(self.refusal(command, &error)),
-            Ok(Ok(messages)) => Ok(Row::all(messages)),
         }
     }
 
-    fn refusal(&self, command: &str, error: &tokio_postgres::Error) -> RouterError {
-        let (router, command) = (self.name.clone(), command.to_owned());
-        match error.as_db_error() {
-            Some(db) if db.code().code() == REFUSED && db.message().starts_with("stale epoch") => {
-                RouterError::StaleEpoch { router, command, reason: db.message().to_owned() }
+    fn refusal(&self, command: &str, error: &Error) -> RouterError {
+        let (router, command) = (self.console.name().to_owned(), command.to_owned());
+        match error {
+            Error::Statement(said)
+                if said.sqlstate.code() == REFUSED && said.message.starts_with("stale epoch") =>
+            {
+                RouterError::StaleEpoch { router, command, reason: said.message.clone() }
             }
-            Some(db) => RouterError::Refused { router, command, reason: db.message().to_owned() },
-            None => RouterError::Unknown { router, command, reason: describe(error) },
+            Error::Statement(said) => RouterError::Refused { router, command, reason: said.message.clone() },
+            Error::TimedOut { limit, .. } => {
+                RouterError::Unknown { router, command, reason: format!("no answer within {limit:?}") }
+            }
+            Error::Lost { message, .. } | Error::Unexpected { message, .. } => {
+                RouterError::Unknown { router, command, reason: message.clone() }
+            }
+            other => RouterError::Unknown { router, command, reason: other.to_string() },
         }
-    }
-}
-
-/// The error with its cause: tokio-postgres prints only "error connecting to server" by itself.
-fn describe(error: &tokio_postgres::Error) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
     }
 }
 
 #[async_trait]
 impl Router for ProxyRouter {
     fn name(&self) -> &str {
-        &self.name
+        self.console.name()
     }
 
-    fn address(&self) -> Option<(String, u16)> {
-        Some((self.host.clone(), self.port))
+    fn address(&self) -> Option<ConnInfo> {
+        Some(self.clients.clone())
     }
 
     async fn state(&self) -> Result<RouterState, RouterError> {
         let row = self.command("SHOW STATE", Duration::ZERO).await?;
         row.state().map_err(|reason| RouterError::Unknown {
-            router: self.name.clone(),
+            router: self.console.name().to_owned(),
             command: "SHOW STATE".to_owned(),
             reason,
         })
@@ -160,6 +146,12 @@ impl Router for ProxyRouter {
             row.counted(&mut census);
         }
         Ok(census)
+    }
+
+    async fn leads_to(&self, backend_pid: i32) -> Result<bool, RouterError> {
+        let pid = backend_pid.to_string();
+        let upstreams = self.rows("SHOW UPSTREAMS", Duration::ZERO).await?;
+        Ok(upstreams.iter().any(|row| row.text("remote_pid") == Some(&pid)))
     }
 
     async fn prepare(&self, to: Side, epoch: u64, bound: Duration) -> Result<Prepared, RouterError> {
@@ -197,21 +189,13 @@ impl Router for ProxyRouter {
     }
 }
 
-/// One answer of the console: all its columns are text.
+/// One answer of the console.
 #[derive(Debug)]
-struct Row(SimpleQueryRow);
+struct Row(Answer);
 
 impl Row {
-    fn all(messages: Vec<SimpleQueryMessage>) -> Vec<Self> {
-        let row = |message| match message {
-            SimpleQueryMessage::Row(row) => Some(Self(row)),
-            _ => None,
-        };
-        messages.into_iter().filter_map(row).collect()
-    }
-
     fn text(&self, column: &str) -> Option<&str> {
-        self.0.try_get(column).ok().flatten().filter(|text| !text.is_empty())
+        self.0.text(column)
     }
 
     fn number(&self, column: &str) -> u64 {
@@ -263,6 +247,7 @@ impl Row {
             warm: self.number("warm"),
             pinned: self.number("pinned"),
             left_behind: self.number("left_behind"),
+            takes_commands: self.text("access") != Some("read"),
         })
     }
 }

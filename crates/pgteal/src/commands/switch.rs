@@ -2,11 +2,11 @@
 
 use pgteal_core::deployment::Direction;
 use pgteal_core::postgres::{self, Purpose, Server};
-use pgteal_core::router::RouterState;
+use pgteal_core::router::{RouterError, RouterState};
 use pgteal_core::switchover;
 
 use super::{Context, ended, preview};
-use crate::config::{Loaded, OnDrain, OnPinned};
+use crate::config::{ConfigError, Loaded, OnDrain, OnPinned};
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::run::{Desk, Entry, Journey, Stage, place};
@@ -176,7 +176,14 @@ async fn planned(desk: &Desk, direction: Direction) -> Result<Planned, Failure> 
 /// Whether the proxy answers, sends clients where we believe they are, and lets us through as it lets clients: found
 /// out before a run begins, since afterwards each of these would keep it from coming to its end.
 async fn ready(context: &Context, desk: &Desk, direction: Direction) -> Result<RouterState, Failure> {
-    let state = place::router(&desk.loaded, &context.env, "look")?.state().await?;
+    let router = place::router(&desk.loaded, &context.env, "look")?;
+    let state = router.state().await?;
+    if !state.takes_commands {
+        let reason =
+            "the role of proxy.console_conninfo is in its admin_read and not in admin_command".to_owned();
+        let command = "to be commanded".to_owned();
+        return Err(RouterError::Refused { router: router.name().to_owned(), command, reason }.into());
+    }
     if state.route != direction.from {
         let why = format!("the proxy sends clients to {}, but {} serves", state.route, direction.from);
         return Err(desk.not_now(command_of(direction), why));
@@ -184,7 +191,14 @@ async fn ready(context: &Context, desk: &Desk, direction: Direction) -> Result<R
     let client = place::as_client(&desk.loaded, &context.env, direction.from)?;
     let database = client.database().to_owned();
     let server = Server::new("proxy", client).map_err(postgres::Error::from)?;
-    server.connect(&database, Purpose::probe("look")).await?;
+    let through = server.connect(&database, Purpose::probe("look")).await?;
+    let elsewhere = desk.loaded.config.proxy.client_conninfo.is_some();
+    if elsewhere && !router.leads_to(through.backend_pid()).await? {
+        let reason =
+            "leads to another proxy than the one whose console is at `proxy.console_conninfo`".to_owned();
+        let origin = desk.loaded.path.display().to_string();
+        return Err(ConfigError::Value { origin, key: "proxy.client_conninfo".into(), reason }.into());
+    }
     Ok(state)
 }
 

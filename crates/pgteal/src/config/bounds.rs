@@ -64,6 +64,30 @@ pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), ConfigErro
         let reason = format!("lists {address}, which is not local and needs `proxy.tls_cert`");
         return wrong("proxy.admin_listen", reason);
     }
+    for (key, given, needs, needed) in [
+        (
+            "console_conninfo",
+            proxy.console_conninfo.is_some(),
+            "client_conninfo",
+            proxy.client_conninfo.is_some(),
+        ),
+        (
+            "client_conninfo",
+            proxy.client_conninfo.is_some(),
+            "console_conninfo",
+            proxy.console_conninfo.is_some(),
+        ),
+        (
+            "console_password_file",
+            proxy.console_password_file.is_some(),
+            "console_conninfo",
+            proxy.console_conninfo.is_some(),
+        ),
+    ] {
+        if given && !needed {
+            return wrong(&format!("proxy.{key}"), format!("needs `proxy.{needs}`"));
+        }
+    }
     match config.checks.waivers.iter().find(|waiver| waiver.reason.trim().is_empty()) {
         Some(waiver) => wrong("checks.waivers", format!("for `{}` gives no reason", waiver.check)),
         None => Ok(()),
@@ -94,12 +118,14 @@ fn ranges(config: &Config, origins: &Origins) -> Result<(), ConfigError> {
 }
 
 fn passwords(config: &Config, origins: &Origins) -> Result<(), ConfigError> {
-    let (blue, green) = (&config.blue, &config.green);
+    let (blue, green, proxy) = (&config.blue, &config.green, &config.proxy);
     for (key, conninfo, env) in [
         ("blue.conninfo", Some(&blue.conninfo), "PGTEAL_BLUE_PASSWORD"),
         ("blue.replication_conninfo", blue.replication_conninfo.as_ref(), "PGTEAL_BLUE_PASSWORD"),
         ("green.conninfo", green.conninfo.as_ref(), "PGTEAL_GREEN_PASSWORD"),
         ("green.replication_conninfo", green.replication_conninfo.as_ref(), "PGTEAL_GREEN_PASSWORD"),
+        ("proxy.console_conninfo", proxy.console_conninfo.as_ref(), "PGTEAL_CONSOLE_PASSWORD"),
+        ("proxy.client_conninfo", proxy.client_conninfo.as_ref(), "PGTEAL_BLUE_PASSWORD"),
     ] {
         if conninfo.is_some_and(|conninfo| split_password(conninfo).1.is_some()) {
             return Err(ConfigError::PasswordInline {

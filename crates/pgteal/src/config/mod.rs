@@ -212,6 +212,15 @@ pub struct Proxy {
     /// Addresses, `ip:port`, where the console is and clients are not; over TCP it is then nowhere else. With `tls_cert` nobody
     /// comes in there without TLS, and only with it may an address be one that others reach.
     pub admin_listen: Vec<SocketAddr>,
+    /// How pgteal reaches the console of a proxy that does not run here: connection URI or `key=value` string of a role of that
+    /// proxy's `admin_command`, without a password. By its Unix socket when left out. Over a network `sslmode` must be
+    /// `verify-full`, or `verify-ca`.
+    pub console_conninfo: Option<String>,
+    /// File whose first line is that role's password; `PGTEAL_CONSOLE_PASSWORD` and `.pgpass` work as well.
+    pub console_password_file: Option<PathBuf>,
+    /// How pgteal reaches that proxy as its clients do, to probe a write: address and TLS. It logs in as the role of
+    /// `blue.conninfo` or `green.conninfo`. Needed with `console_conninfo`, and bound as that is.
+    pub client_conninfo: Option<String>,
     /// Client sessions accepted at the same time.
     #[schemars(range(min = 1, max = 100_000))]
     pub max_clients: u32,
@@ -248,6 +257,9 @@ impl Default for Proxy {
             admin_command: Vec::new(),
             admin_read: Vec::new(),
             admin_listen: Vec::new(),
+            console_conninfo: None,
+            console_password_file: None,
+            client_conninfo: None,
             max_clients: 10_000,
             max_user_client_connections: 0,
             max_db_client_connections: 0,

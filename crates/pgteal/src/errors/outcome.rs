@@ -7,6 +7,7 @@ use pgteal_saga::event::Doing;
 use pgteal_saga::fault::Failure as Fault;
 use pgteal_saga::state::Cause;
 
+use super::server::{ENTER_PROXY, START_PROXY};
 use super::{Advice, UNTOUCHED, at_rest};
 use crate::exit::Exit;
 use crate::run::Clients;
@@ -30,6 +31,10 @@ pub(super) fn advise(kind: &str, outcome: &Outcome, clients: Clients) -> Option<
                 Some("stale-epoch") => "another controller drives this deployment: pgteal status --watch",
                 Some("router-unreachable") => {
                     "start the proxy with: pgteal proxy; then go on with: pgteal resume"
+                }
+                Some("router-login") => {
+                    "have the proxy let us in (role, password and TLS of proxy.console_conninfo), then go on with: pgteal \
+                     resume"
                 }
                 Some("unreachable") => match may_be_lost(kind, *doing, failure, clients) {
                     None => "see that it runs and lets us in, then go on with: pgteal resume",
@@ -92,6 +97,11 @@ fn may_be_lost(kind: &str, doing: Doing, failure: &Fault, clients: Clients) -> O
     }
 }
 
+/// A server or a router did not answer, or did not let us in.
+fn is_silent(code: Option<&str>) -> bool {
+    matches!(code, Some("unreachable" | "router-unreachable" | "router-login"))
+}
+
 fn unwound(kind: &str, cause: &Cause) -> Option<Advice> {
     let data =
         "everything the run did was put back; clients are where they were; every acknowledged commit is kept";
@@ -105,7 +115,7 @@ fn unwound(kind: &str, cause: &Cause) -> Option<Advice> {
     let code = failure.and_then(|failure| failure.code.as_deref());
     let (code, exit, next) = match (cause, code) {
         // A server that was gone is the cause then, and not the time that passed.
-        (Cause::Deadline { .. }, code) if !matches!(code, Some("unreachable" | "router-unreachable")) => (
+        (Cause::Deadline { .. }, code) if !is_silent(code) => (
             "deadline",
             Exit::Unwound,
             format!("try again at a calmer moment: pgteal {kind}; or with more time: --deadline 10s"),
@@ -148,7 +158,7 @@ fn unwound(kind: &str, cause: &Cause) -> Option<Advice> {
                  it: pgteal {kind} --on-drain terminate"
             ),
         ),
-        (_, Some("unreachable" | "router-unreachable")) => (
+        (_, code) if is_silent(code) => (
             "unreachable",
             Exit::Unreachable,
             format!("see that it runs and lets us in, then: pgteal {kind}"),
@@ -214,7 +224,8 @@ pub(super) fn step(error: &StepError, what: String) -> Advice {
         Some("unreachable") => {
             ("unreachable", Exit::Unreachable, "see that it runs and lets us in, then run the command again")
         }
-        Some("router-unreachable") => ("proxy-unreachable", Exit::Unreachable, "start it with: pgteal proxy"),
+        Some("router-unreachable") => ("proxy-unreachable", Exit::Unreachable, START_PROXY),
+        Some("router-login") => ("proxy-login", Exit::Unreachable, ENTER_PROXY),
         Some("stale-epoch") => (
             "stale-epoch",
             Exit::Superseded,

@@ -9,6 +9,12 @@ use crate::exit::Exit;
 
 const UNSURE: &str = "what was being done may have happened; both clusters keep every acknowledged commit";
 
+pub(super) const START_PROXY: &str = "start it with: pgteal proxy; if it runs elsewhere, see that it does, at the address in \
+    proxy.console_conninfo and proxy.client_conninfo";
+pub(super) const ENTER_PROXY: &str = "run pgteal as the system user that runs the proxy; to one that runs elsewhere give the \
+    password of the role in proxy.console_conninfo, by PGTEAL_CONSOLE_PASSWORD, proxy.console_password_file or .pgpass, and \
+    have that role in the proxy's admin_command";
+
 /// Advice about one server.
 pub(super) fn server(error: &Error, what: String) -> Advice {
     let (code, exit, object, data, next) = match error {
@@ -21,7 +27,12 @@ pub(super) fn server(error: &Error, what: String) -> Advice {
         ),
         Error::Connect { server, address, failure, .. } => {
             let (code, next) = match (server.as_str(), failure) {
-                ("proxy", ConnectFailure::Unreachable) => ("proxy-unreachable", "start it with: pgteal proxy".to_owned()),
+                ("proxy", ConnectFailure::Unreachable) => ("proxy-unreachable", START_PROXY.to_owned()),
+                ("proxy", ConnectFailure::Tls) => (
+                    "proxy-tls",
+                    "correct sslmode and sslrootcert of proxy.client_conninfo, or the certificate that the proxy shows"
+                        .to_owned(),
+                ),
                 ("proxy", _) => (
                     "proxy-login",
                     "give its password by PGTEAL_BLUE_PASSWORD or a line of .pgpass; if it is given, let pgteal's role in \
@@ -138,11 +149,24 @@ pub(super) fn provider(error: &ProviderError, what: String) -> Advice {
     Advice { code, what, object: Some(object), data: data.into(), next: next.into(), exit }
 }
 
+/// What is out of our reach goes on by itself.
+const LET_GO: &str = "nothing was changed; if the proxy holds clients, it lets them go by itself at its own limit (max_hold_ms)";
+
 /// Advice about a router.
 pub(super) fn router(error: &RouterError, what: String) -> Advice {
     let (code, exit, router, data, next) = match error {
         RouterError::Unknown { router, .. } => {
-            ("proxy-unreachable", Exit::Unreachable, router, UNTOUCHED, "start it with: pgteal proxy")
+            ("proxy-unreachable", Exit::Unreachable, router, LET_GO, START_PROXY)
+        }
+        RouterError::NotAdmitted { router, failure: ConnectFailure::Tls, .. } => (
+            "proxy-tls",
+            Exit::Unreachable,
+            router,
+            LET_GO,
+            "correct sslmode and sslrootcert of proxy.console_conninfo, or the certificate that the proxy shows",
+        ),
+        RouterError::NotAdmitted { router, .. } => {
+            ("proxy-login", Exit::Unreachable, router, LET_GO, ENTER_PROXY)
         }
         RouterError::Refused { router, .. } => (
             "proxy-refused",

@@ -95,23 +95,27 @@ fn parameters(config: &Config) -> BTreeMap<String, String> {
     config.green.parameters.iter().map(|(name, value)| (name.clone(), value.to_string())).collect()
 }
 
-/// Through the proxy by its socket, as the tool's role on `side`, which serves: the way the runbook's own probe takes.
+/// How the proxy's console is reached, and how the proxy as its clients reach it.
+fn ways(loaded: &Loaded, env: &Env) -> Result<(ConnInfo, ConnInfo), Failure> {
+    if let Some(ways) = sides::proxy_elsewhere(loaded, env)? {
+        return Ok(ways);
+    }
+    let (dir, port) = proxy_file::socket(loaded)?;
+    let here = ConnInfo::at(dir.to_string_lossy(), port, sides::blue(loaded, env)?.user());
+    Ok((here.clone(), here))
+}
+
+/// Through the proxy, as the tool's role on `side`, which serves: the way the runbook's own probe takes.
 ///
 /// # Errors
 /// A socket path that is too long, or connection settings that cannot be used.
 pub fn as_client(loaded: &Loaded, env: &Env, side: Side) -> Result<ConnInfo, Failure> {
-    let (dir, port) = proxy_file::socket(loaded)?;
     let login = match (side, loaded.config.green.provider) {
         (Side::Green, config::Provider::Existing) => sides::existing_green(loaded, env)?,
         _ => sides::blue(loaded, env)?,
     };
-    // The password file has a line for the server's address, not for the proxy's.
-    let password = login.password_for(login.database());
-    let client = login.with_address(dir.to_string_lossy(), port);
-    Ok(match password {
-        Some(password) => client.with_password(password),
-        None => client,
-    })
+    let (_, clients) = ways(loaded, env)?;
+    Ok(clients.for_login(&login, login.database()))
 }
 
 /// The proxy of this deployment, as the run `run` steers it.
@@ -119,9 +123,9 @@ pub fn as_client(loaded: &Loaded, env: &Env, side: Side) -> Result<ConnInfo, Fai
 /// # Errors
 /// A socket path that is too long, or connection settings that cannot be used.
 pub fn router(loaded: &Loaded, env: &Env, run: &str) -> Result<Arc<dyn Router>, Failure> {
-    let (dir, port) = proxy_file::socket(loaded)?;
-    let user = sides::blue(loaded, env)?.user().to_owned();
-    Ok(Arc::new(ProxyRouter::new("proxy", (&dir.to_string_lossy(), port), &user, run)))
+    let (console, clients) = ways(loaded, env)?;
+    let router = ProxyRouter::new("proxy", console, clients, run);
+    Ok(Arc::new(router.map_err(postgres::Error::from)?))
 }
 
 /// The limits of a run.

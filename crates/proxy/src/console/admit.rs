@@ -32,6 +32,13 @@ pub(super) struct Visitor {
 }
 
 impl Visitor {
+    pub(super) const fn access(&self) -> &'static str {
+        match self.role {
+            Role::Read => "read",
+            Role::Command => "command",
+        }
+    }
+
     /// # Errors
     /// A reader's command that is more than a look.
     pub(super) fn may(&self, command: &Command) -> Result<(), Refusal> {

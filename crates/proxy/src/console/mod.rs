@@ -136,7 +136,7 @@ async fn query(shared: &Arc<Shared>, visitor: &Visitor, frame: &Frame, out: &mut
         Ok(Some(command)) => {
             let tag = text.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
             let done = match visitor.may(&command) {
-                Ok(()) => execute(shared, command).await,
+                Ok(()) => execute(shared, visitor, command).await,
                 Err(refusal) => Err(refusal),
             };
             match done {
@@ -149,7 +149,7 @@ async fn query(shared: &Arc<Shared>, visitor: &Visitor, frame: &Frame, out: &mut
     put_ready_for_query(out, TransactionStatus::Idle);
 }
 
-async fn execute(shared: &Arc<Shared>, command: Command) -> Result<Answer, Refusal> {
+async fn execute(shared: &Arc<Shared>, visitor: &Visitor, command: Command) -> Result<Answer, Refusal> {
     match command {
         Command::ShowVersion => {
             Ok(Answer::one([("version", format!("pgteal-proxy {}", env!("CARGO_PKG_VERSION")))]))
@@ -162,7 +162,7 @@ async fn execute(shared: &Arc<Shared>, command: Command) -> Result<Answer, Refus
             Ok(table)
         }
         Command::ShowConfig => Ok(show_config::show_config(shared)),
-        Command::ShowState => Ok(show_state::show_state(shared)),
+        Command::ShowState => Ok(show_state::show_state(shared, visitor)),
         Command::ShowSessions => Ok(show_sessions::show_sessions(shared)),
         Command::ShowRoutes => Ok(show_routes::show_routes(shared)),
         Command::ShowUpstreams => Ok(show_upstreams::show_upstreams(shared)),

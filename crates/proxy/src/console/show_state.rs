@@ -1,13 +1,14 @@
-//! Owns `SHOW STATE`. Changes nothing.
+//! Owns `SHOW STATE`. Changes nothing. `access` is what who asks may do here: `command`, or `read`.
 
 use tokio::time::Instant;
 
+use super::admit::Visitor;
 use super::answer::Answer;
 use super::census;
 use crate::gate::Phase;
 use crate::shared::Shared;
 
-pub(super) fn show_state(shared: &Shared) -> Answer {
+pub(super) fn show_state(shared: &Shared, visitor: &Visitor) -> Answer {
     let view = shared.gate.view();
     let census = census(shared);
     let (state, run, remaining) = match &view.phase {
@@ -33,5 +34,6 @@ pub(super) fn show_state(shared: &Shared) -> Answer {
         ("last_release_reason", view.last_release),
         ("free_upstreams", shared.pool.len().to_string()),
         ("left_behind", shared.farewell.len().to_string()),
+        ("access", visitor.access().into()),
     ])
 }

@@ -136,7 +136,8 @@ impl Rig {
     /// The proxy's console, as a run drives it.
     pub fn router(&self) -> Arc<dyn Router> {
         let socket = self.scratch.path().display().to_string();
-        Arc::new(ProxyRouter::new("proxy", (&socket, self.port.port()), "root", "test"))
+        let way = ConnInfo::at(socket, self.port.port(), "root");
+        Arc::new(ProxyRouter::new("proxy", way.clone(), way, "test").unwrap())
     }
 
     /// What the steps act on; made anew for each run, as each command of the product does.

@@ -46,6 +46,11 @@ pub enum End {
 
 impl Rig {
     pub async fn new(from: u16, to: u16, rows: u64) -> Self {
+        Self::with_proxy(from, to, rows, "").await
+    }
+
+    /// [`Rig::new`] with more in `[proxy]`.
+    pub async fn with_proxy(from: u16, to: u16, rows: u64, proxy: &str) -> Self {
         let builder = |major, name: &str| {
             Cluster::builder(major)
                 .name(name)
@@ -75,7 +80,7 @@ impl Rig {
             "[deployment]\nname = \"crash\"\n[blue]\nconninfo = \"host=127.0.0.1 port={} user=pgteal dbname=postgres\"\n\
              [green]\nprovider = \"existing\"\nconninfo = \"host=127.0.0.1 port={} user=pgteal dbname=postgres\"\n\
              bindir = \"{}\"\n[proxy]\nlisten = [\"127.0.0.1:{port}\"]\nunix_port = {port}\n\
-             [checks]\n",
+             {proxy}\n[checks]\n",
             blue.port(),
             green.port(),
             green.distribution().bin().display(),

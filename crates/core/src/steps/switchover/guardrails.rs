@@ -111,6 +111,9 @@ impl Guardrails {
             if state.route != self.0.from {
                 found.push(format!("router {name} points to {}, not to {}", state.route, self.0.from));
             }
+            if !state.takes_commands {
+                found.push(format!("router {name} lets us look and not command"));
+            }
             if let Some(epoch) = state.held_by {
                 found.push(format!("router {name} is held by epoch {epoch}"));
             }

@@ -38,12 +38,12 @@ impl Step<World> for ProbeWrite {
     async fn observe(&self, world: &World, cx: &Cx) -> Result<Observation, StepError> {
         let Some(database) = world.databases.first() else { return Ok(Observation::Done) };
         tokio::time::sleep(CLIENTS_FIRST).await;
-        for (host, port) in world.routers.iter().filter_map(|router| router.address()) {
+        for way in world.routers.iter().filter_map(|router| router.address()) {
             let probe = async {
                 let direct = world.session(self.0.to, database).await?;
                 // The router passes logins on to the new side, so it is that side's credentials that count.
-                let login = world.cluster(self.0.to).server.conninfo().clone();
-                let server = Server::new("router", login.with_address(host, port))?;
+                let login = world.cluster(self.0.to).server.conninfo();
+                let server = Server::new("router", way.for_login(login, &database.name))?;
                 let through = server.connect(&database.name, Purpose::probe("probe").within(BOUND)).await?;
                 // The fence's own table: it refuses where a fence is raised, and is in no publication.
                 through

@@ -117,6 +117,8 @@ listen = [{listen}]
 # admin_command = ["ops"]    # roles that may command the proxy's console
 # admin_read = ["watch"]     # roles that may look at it
 # admin_listen = ["127.0.0.1:6434"]
+# console_conninfo = "host=proxy1 port=6434 user=ops sslmode=verify-full sslrootcert=ca.crt" # of a proxy elsewhere
+# client_conninfo = "host=proxy1 port=6432 sslmode=verify-full sslrootcert=ca.crt"
 # max_clients = {max_clients}
 # max_user_client_connections = 0 # not bounded; also max_db_client_connections, max_address_client_connections
 # server_idle_timeout = {server_idle_timeout}
