@@ -86,6 +86,8 @@ struct Login {
     service_database: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     service_password_env: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -172,7 +174,8 @@ pub fn text(loaded: &Loaded, env: &Env) -> Result<String, Failure> {
             }
         }
     };
-    let password = blue.password_for(blue.database()).is_some();
+    let lookup = sides::lookup(loaded, env)?;
+    let password = lookup.password_for(lookup.database()).is_some();
     let file = File {
         listen: config.listen.clone(),
         unix_dir,
@@ -184,9 +187,10 @@ pub fn text(loaded: &Loaded, env: &Env) -> Result<String, Failure> {
         green,
         auth: Login {
             method: config.auth,
-            service_user: blue.user().into(),
-            service_database: blue.database().into(),
+            service_user: lookup.user().into(),
+            service_database: lookup.database().into(),
             service_password_env: password.then_some(PASSWORD_VARIABLE),
+            query: config.auth_query.clone(),
         },
         admin: Admin {
             command: config.admin_command.clone(),
@@ -268,8 +272,8 @@ pub fn write(loaded: &Loaded, env: &Env) -> Result<PathBuf, Failure> {
 /// # Errors
 /// What is wrong with the configuration.
 pub fn service_password(loaded: &Loaded, env: &Env) -> Result<Option<String>, Failure> {
-    let blue = sides::blue(loaded, env)?;
-    Ok(blue.password_for(blue.database()).map(|password| password.reveal().to_owned()))
+    let lookup = sides::lookup(loaded, env)?;
+    Ok(lookup.password_for(lookup.database()).map(|password| password.reveal().to_owned()))
 }
 
 /// The proxy's program: beside ours, else in `PATH`.

@@ -10,6 +10,9 @@ use crate::errors::Failure;
 /// The variable that takes the password of the role that commands a proxy elsewhere.
 pub const CONSOLE_PASSWORD: &str = "PGTEAL_CONSOLE_PASSWORD";
 
+/// The variable that takes the password of the role by which the proxy looks up verifiers.
+pub const AUTH_PASSWORD: &str = "PGTEAL_AUTH_PASSWORD";
+
 /// The variable that takes a side's password.
 #[must_use]
 pub const fn password_variable(side: Side) -> &'static str {
@@ -92,6 +95,25 @@ pub fn green_address(loaded: &Loaded, env: &Env) -> Result<(String, u16), Failur
             Ok((host.to_owned(), green.port.unwrap_or(5432)))
         }
     }
+}
+
+/// How the proxy looks up verifiers on blue: as a role of its own, or else as pgteal.
+///
+/// # Errors
+/// A connection string that is none, or a password file that cannot be used.
+pub fn lookup(loaded: &Loaded, env: &Env) -> Result<ConnInfo, Failure> {
+    let (proxy, mut info) = (&loaded.config.proxy, blue(loaded, env)?);
+    if let Some(database) = &proxy.auth_dbname {
+        info = info.with_database(database);
+    }
+    let Some(user) = &proxy.auth_user else { return Ok(info) };
+    let file = proxy.auth_password_file.as_deref().map(|file| loaded.resolve(file));
+    let secret = password(env, AUTH_PASSWORD, file.as_deref())?;
+    let info = info.with_user(user);
+    Ok(match secret {
+        Some(secret) => info.with_password(Password::new(secret.reveal())),
+        None => info,
+    })
 }
 
 /// How pgteal reaches a proxy that does not run here: its console, and as its clients do; `None` when it runs here.

@@ -168,3 +168,78 @@ async fn a_proxy_elsewhere_is_commanded_by_its_role_over_tls() {
         assert!(!elsewhere.files().iter().any(written), "a password was written");
     }
 }
+
+/// The statements that the documentation gives to an administrator.
+fn documented_sql() -> String {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/proxy.md")).unwrap();
+    let (_, after) = text.split_once("```sql\nBEGIN;\nCREATE ROLE proxy_auth").unwrap();
+    let (sql, _) = after.split_once("```").unwrap();
+    format!("BEGIN; CREATE ROLE proxy_auth{sql}")
+}
+
+/// Who is logged in to look up verifiers.
+const LOOKERS: &str =
+    "SELECT string_agg(DISTINCT usename, ' ') FROM pg_stat_activity WHERE application_name = 'pgteal/auth'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verifiers_are_looked_up_by_a_role_that_can_do_nothing_else() {
+    let secrets = Scratch::new().unwrap();
+    let file = secrets.path().join("password");
+    std::fs::write(&file, PASSWORD).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let proxy = format!(
+        "auth_user = \"proxy_auth\"\nauth_query = \"SELECT * FROM proxy_auth.lookup($1)\"\nauth_password_file = {file:?}"
+    );
+    let rig = Rig::with_proxy(15, 18, 200, &proxy).await;
+    rig.blue.sql(&documented_sql()).await.unwrap();
+    let login = async |password: &str| {
+        let at =
+            format!("host=127.0.0.1 port={} user=app dbname=shop password='{password}'", rig.port.port());
+        let (client, connection) = tokio_postgres::connect(&at, tokio_postgres::NoTls).await?;
+        tokio::spawn(connection);
+        client.simple_query("SELECT 1").await.map(drop)
+    };
+    rig.must(&["up"]).await;
+    for (args, cluster) in [(None, &rig.blue), (Some("switch"), &rig.green)] {
+        if let Some(command) = args {
+            rig.must(&[command]).await;
+        }
+        login("app").await.unwrap();
+        let refused = login("guess").await.unwrap_err();
+        assert_eq!(refused.code().unwrap().code(), "28P01");
+        assert_eq!(cluster.sql(LOOKERS).await.unwrap().trim(), "proxy_auth", "{}", cluster.name());
+        let mut config = cluster.config("postgres");
+        let (role, connection) =
+            config.user("proxy_auth").password(PASSWORD).connect(tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        for (sql, expected) in [
+            ("SELECT rolpassword FROM pg_authid", Some("42501")),
+            ("SELECT * FROM proxy_auth.lookup('app')", None),
+            ("CREATE TABLE proxy_auth.t ()", Some("42501")),
+            ("CREATE ROLE r", Some("42501")),
+            ("ALTER ROLE app PASSWORD 'x'", Some("42501")),
+            (
+                "CREATE OR REPLACE FUNCTION proxy_auth.lookup(wanted name) RETURNS TABLE (rolname name, rolpassword text) \
+              LANGUAGE sql AS 'SELECT 1'",
+                Some("42501"),
+            ),
+        ] {
+            let said = role.simple_query(sql).await;
+            let code =
+                said.as_ref().err().and_then(|error| error.code()).map(|state| state.code().to_owned());
+            assert_eq!(code.as_deref(), expected, "{sql} on {}: {said:?}", cluster.name());
+        }
+        let (app, connection) = cluster
+            .config("postgres")
+            .user("app")
+            .password("app")
+            .connect(tokio_postgres::NoTls)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        assert!(
+            app.simple_query("SELECT * FROM proxy_auth.lookup('pgteal')").await.is_err(),
+            "everybody may ask"
+        );
+    }
+}

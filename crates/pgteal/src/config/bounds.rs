@@ -77,6 +77,8 @@ pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), ConfigErro
             "console_conninfo",
             proxy.console_conninfo.is_some(),
         ),
+        ("auth_user", proxy.auth_user.is_some(), "auth_query", proxy.auth_query.is_some()),
+        ("auth_password_file", proxy.auth_password_file.is_some(), "auth_user", proxy.auth_user.is_some()),
         (
             "console_password_file",
             proxy.console_password_file.is_some(),

@@ -205,6 +205,15 @@ pub struct Proxy {
     pub metrics: Option<SocketAddr>,
     /// How clients log in.
     pub auth: Auth,
+    /// Role by which the proxy asks `auth_query`, on the side that serves: with the same password on both, as `pgteal up` carries
+    /// it. Without it, it is the role of `blue.conninfo`, a superuser, that reads verifiers.
+    pub auth_user: Option<String>,
+    /// File whose first line is that role's password; `PGTEAL_AUTH_PASSWORD` and `.pgpass` work as well.
+    pub auth_password_file: Option<PathBuf>,
+    /// Query with one parameter, the user's name, that answers name and verifier of a user that may log in.
+    pub auth_query: Option<String>,
+    /// Database in which it is asked (default: that of `blue.conninfo`).
+    pub auth_dbname: Option<String>,
     /// Roles that may give commands on the proxy's console; the system user that runs it always may, over the Unix socket.
     pub admin_command: Vec<String>,
     /// Roles that may look at the proxy's console (`SHOW`).
@@ -254,6 +263,10 @@ impl Default for Proxy {
             proxy_protocol_from: Vec::new(),
             metrics: None,
             auth: Auth::Verifier,
+            auth_user: None,
+            auth_password_file: None,
+            auth_query: None,
+            auth_dbname: None,
             admin_command: Vec::new(),
             admin_read: Vec::new(),
             admin_listen: Vec::new(),
