@@ -31,3 +31,10 @@ impl fmt::Display for Password {
         f.write_str("***")
     }
 }
+
+/// Whether an environment variable takes a password for pgteal (`PGTEAL_BLUE_PASSWORD` and its like): programs that pgteal starts
+/// get none of these, but what is meant for them.
+#[must_use]
+pub fn is_our_password(variable: &std::ffi::OsStr) -> bool {
+    variable.to_str().is_some_and(|name| name.starts_with("PGTEAL_") && name.ends_with("_PASSWORD"))
+}

@@ -135,6 +135,9 @@ impl Programs {
         for variable in pgteal_postgres::ConnInfo::TOOL_VARIABLES {
             command.env_remove(variable);
         }
+        for (variable, _) in std::env::vars_os().filter(|(name, _)| pgteal_postgres::is_our_password(name)) {
+            command.env_remove(variable);
+        }
         command.env("LC_ALL", "C").current_dir("/").stdin(Stdio::null()).kill_on_drop(true);
         if let Some(libdir) = &self.libdir {
             command.env("LD_LIBRARY_PATH", libdir);
