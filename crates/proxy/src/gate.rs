@@ -6,15 +6,20 @@
 //! and counting who is inside is one atomic step: a count of 0 after closing stays 0 until release, and nobody can
 //! enter without learning the side that holds at that very instant.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+#[path = "gate/place.rs"]
+mod place;
+
+use std::sync::atomic::{AtomicU64 as Count, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::time::Instant;
-
+// By its place and not by its name: the model of the gate (`model.rs`) puts itself between these and the gate.
+use super::sync::{AtomicBool, AtomicU64, Instant, Mutex, MutexGuard, Notify, OwnedNotified, timeout_at};
 use crate::histogram::Histogram;
 use crate::route::Side;
+
+pub use place::Waiting;
+pub(crate) use place::{Before, Pass};
 
 const CLOSED: u64 = 1 << 63;
 const GREEN: u64 = 1 << 62;
@@ -206,9 +211,9 @@ pub struct Gate {
     word: AtomicU64,
     /// The side may be fenced.
     at_risk: AtomicBool,
-    waiting: AtomicU64,
+    waiting: Count,
     /// Bytes of clients that wait with them.
-    waiting_bytes: AtomicU64,
+    waiting_bytes: Count,
     opened: Arc<Notify>,
     drained: Notify,
     deadline_changed: Notify,
@@ -226,8 +231,8 @@ impl Gate {
         Self {
             word: AtomicU64::new(if side == Side::Green { GREEN } else { 0 }),
             at_risk: AtomicBool::new(false),
-            waiting: AtomicU64::new(0),
-            waiting_bytes: AtomicU64::new(0),
+            waiting: Count::new(0),
+            waiting_bytes: Count::new(0),
             opened: Arc::new(Notify::new()),
             drained: Notify::new(),
             deadline_changed: Notify::new(),
@@ -271,7 +276,7 @@ impl Gate {
     }
 
     /// Told at the next opening. Get (and enable) it before [`Gate::enter`], so that an opening in between is not missed.
-    pub fn opened(&self) -> tokio::sync::futures::OwnedNotified {
+    pub fn opened(&self) -> OwnedNotified {
         Arc::clone(&self.opened).notified_owned()
     }
 
@@ -285,13 +290,6 @@ impl Gate {
     /// Somebody met the fence.
     pub fn met_fence(&self) {
         self.at_risk.store(true, Relaxed);
-    }
-
-    /// Counts a session that waits before the gate for as long as the value lives.
-    #[must_use]
-    pub fn wait_here(self: &Arc<Self>) -> Waiting {
-        self.waiting.fetch_add(1, SeqCst);
-        Waiting { gate: Arc::clone(self), since: Instant::now(), bytes: 0 }
     }
 
     /// Bytes that wait before the gate.
@@ -311,7 +309,7 @@ impl Gate {
             tokio::pin!(told);
             told.as_mut().enable();
             let busy = self.busy();
-            if busy == 0 || tokio::time::timeout_at(until, told).await.is_err() {
+            if busy == 0 || timeout_at(until, told).await.is_err() {
                 return self.busy();
             }
         }
@@ -433,19 +431,20 @@ impl Gate {
     /// Opens the gate when a hold's limit has come; runs as long as the proxy.
     pub async fn keep_limits(&self) {
         loop {
-            let deadline = match &self.lock().phase {
-                Phase::Held(hold) => Some(hold.deadline),
-                Phase::Flowing => None,
-            };
-            match deadline {
-                None => self.deadline_changed.notified().await,
-                Some(deadline) => {
-                    let changed = tokio::time::timeout_at(deadline, self.deadline_changed.notified()).await;
-                    if changed.is_err() && self.drive(&Event::Expire, Instant::now(), |_, _| Ok(())).is_ok() {
-                        tracing::warn!("the hold reached its own limit");
-                    }
-                }
-            }
+            self.keep_limit().await;
+        }
+    }
+
+    /// Waits until the limit of the hold that is there has come, or another is to be kept.
+    pub(crate) async fn keep_limit(&self) {
+        let deadline = match &self.lock().phase {
+            Phase::Held(hold) => Some(hold.deadline),
+            Phase::Flowing => None,
+        };
+        let Some(deadline) = deadline else { return self.deadline_changed.notified().await };
+        let changed = timeout_at(deadline, self.deadline_changed.notified()).await;
+        if changed.is_err() && self.drive(&Event::Expire, Instant::now(), |_, _| Ok(())).is_ok() {
+            tracing::warn!("the hold reached its own limit");
         }
     }
 
@@ -462,31 +461,3 @@ fn reason(event: &Event) -> String {
         Event::Hold { .. } | Event::Repoint { .. } => String::new(),
     }
 }
-
-/// A session before the gate.
-#[derive(Debug)]
-pub struct Waiting {
-    gate: Arc<Gate>,
-    /// Since when it waits.
-    pub since: Instant,
-    bytes: usize,
-}
-
-impl Waiting {
-    /// Says how many of its client's bytes wait with it.
-    pub(crate) fn keeps(&mut self, bytes: usize) {
-        let before = std::mem::replace(&mut self.bytes, bytes);
-        self.gate.waiting_bytes.fetch_add(bytes as u64, SeqCst);
-        self.gate.waiting_bytes.fetch_sub(before as u64, SeqCst);
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.keeps(0);
-        self.gate.waiting.fetch_sub(1, SeqCst);
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -10,11 +10,16 @@ pub mod config;
 mod console;
 mod farewell;
 pub mod gate;
+#[cfg(test)]
+#[path = "gate/tests.rs"]
+mod gate_tests;
 mod histogram;
 mod lobby;
 mod login;
 mod mailbox;
 mod metrics;
+#[cfg(test)]
+mod model;
 mod pool;
 mod proxy;
 pub mod proxy_protocol;
@@ -30,6 +35,7 @@ mod spare;
 pub mod state_file;
 mod stats;
 pub mod stream;
+mod sync;
 pub mod tls;
 mod upstream;
 

@@ -24,12 +24,13 @@ use crate::auth::{
 use crate::cancel;
 use crate::config::Config;
 use crate::console;
+use crate::gate::Pass;
 use crate::lobby::{Named, Seat, Stage};
 use crate::mailbox::Mailbox;
 use crate::pool::Kind;
 use crate::proxy_protocol;
 use crate::registry::{Details, Entry, Tally};
-use crate::session::{OpenError, Origin, Pass, Session, open_first};
+use crate::session::{OpenError, Origin, Session, open_first};
 use crate::shards::Place;
 use crate::shared::Shared;
 use crate::stats::{Limit, Stats};

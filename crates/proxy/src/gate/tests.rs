@@ -1,7 +1,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use super::*;
+use tokio::time::Instant;
+
+use crate::gate::{Course, Effect, Event, Gate, GateError, Phase};
+use crate::route::Side;
 
 fn hold(epoch: u64, limit_ms: u64) -> Event {
     Event::Hold { epoch, run: "r".into(), limit: Duration::from_millis(limit_ms) }

@@ -10,7 +10,7 @@ use pgteal_wire::message::frontend::put_query;
 use tokio::io::AsyncWriteExt;
 
 use super::Pool;
-use crate::session::Pass;
+use crate::gate::Pass;
 use crate::shared::Shared;
 use crate::upstream::{Answer, TalkError, Upstream};
 

@@ -30,20 +30,18 @@ mod vocabulary;
 mod walk;
 mod work;
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use pgteal_wire::startup::StartupMessage;
 use pgteal_wire::tracker::{Fate, Tracker};
-use tokio::sync::futures::OwnedNotified;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::auth::Credentials;
 use crate::buffer::Window;
-use crate::gate::{Gate, Waiting};
+use crate::gate::{Before, Pass};
 use crate::registry::{Entry, WarmAnswer};
 use crate::route::Side;
 use crate::shards::Place;
@@ -78,45 +76,6 @@ impl Origin {
     pub(crate) fn is_replication(&self) -> bool {
         self.startup.is_replication()
     }
-}
-
-/// A place inside the gate: left at the latest when the session is dropped.
-#[derive(Debug)]
-pub(crate) struct Pass {
-    gate: Arc<Gate>,
-    inside: bool,
-}
-
-impl Pass {
-    pub(crate) const fn outside(gate: Arc<Gate>) -> Self {
-        Self { gate, inside: false }
-    }
-
-    /// Goes inside; `None` when the gate is closed.
-    pub(crate) fn enter(&mut self) -> Option<Side> {
-        let course = self.gate.enter()?;
-        self.inside = true;
-        Some(course.side)
-    }
-
-    pub(crate) fn leave(&mut self) {
-        if std::mem::take(&mut self.inside) {
-            self.gate.leave();
-        }
-    }
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        self.leave();
-    }
-}
-
-/// A session that waits before the gate.
-#[derive(Debug)]
-struct Before {
-    place: Waiting,
-    opened: Pin<Box<OwnedNotified>>,
 }
 
 /// The upstream on the other side, opened ahead.

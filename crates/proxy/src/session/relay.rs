@@ -15,7 +15,8 @@ use super::ending::begins_fatal;
 use super::opening::Opening;
 use super::second_try::{self, is_read_only};
 use super::walk::Body;
-use super::{Before, OpenError, Second, Session, State};
+use super::{OpenError, Second, Session, State};
+use crate::gate::Before;
 use crate::registry::Command;
 use crate::stats::Limit;
 use crate::upstream::{Idle, Upstream};
@@ -147,9 +148,7 @@ impl Session {
                 let bytes = self.up.pending().len();
                 before.place.keeps(bytes);
                 self.entry.held_bytes.store(bytes as u64, Relaxed);
-                if before.opened.as_mut().poll(cx).is_ready() {
-                    before.opened = Box::pin(self.shared.gate.opened());
-                    before.opened.as_mut().enable();
+                if before.poll_opened(cx).is_ready() {
                     if let Some(again) = &mut self.again {
                         again.goes();
                     }
@@ -336,9 +335,7 @@ impl Session {
                 return Admission::Wait;
             }
             // From here on an opening wakes us; the gate is asked once more, so that none is missed in between.
-            let mut opened = Box::pin(self.shared.gate.opened());
-            opened.as_mut().enable();
-            self.before = Some(Before { place: self.shared.gate.wait_here(), opened });
+            self.before = Some(Before::new(&self.shared.gate));
             self.entry.held_since.store(self.shared.registry.now(), Relaxed);
             self.entry.held.store(true, Relaxed);
         }

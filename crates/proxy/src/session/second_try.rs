@@ -14,7 +14,8 @@ use pgteal_wire::tracker::Tracker;
 
 use super::again::{Again, Refusal, Standing, bound, tells_of_fence};
 use super::ending::End;
-use super::{Before, Session, State, ask, open};
+use super::{Session, State, ask, open};
+use crate::gate::Before;
 use crate::registry::Command;
 use crate::upstream::Params;
 
@@ -155,9 +156,7 @@ impl Session {
             self.entry.tell(Command::Cancel { reply: None });
         }
         self.up.put_front(&said);
-        let mut opened = Box::pin(self.shared.gate.opened());
-        opened.as_mut().enable();
-        self.before = Some(Before { place: self.shared.gate.wait_here(), opened });
+        self.before = Some(Before::new(&self.shared.gate));
         self.entry.held_since.store(self.shared.registry.now(), Relaxed);
         self.entry.held.store(true, Relaxed);
         Ok(())
