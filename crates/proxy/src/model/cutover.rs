@@ -17,6 +17,16 @@ use crate::route::Side;
 /// After so long a hold ends by itself.
 const LIMIT: Duration = Duration::from_millis(1);
 
+/// How a driver drives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Driver {
+    Whole,
+    /// It may vanish before each of its acts.
+    Vanishing,
+    /// It neither waits for anybody nor asks whether its hold is in force.
+    Hasty,
+}
+
 /// What is true of the servers, and who is where: the judge's own notes, touched together with what they are about.
 #[derive(Debug)]
 struct World {
@@ -33,13 +43,13 @@ struct World {
 }
 
 impl World {
-    fn new() -> Arc<Self> {
+    fn new(how: Driver) -> Arc<Self> {
         start_clock();
         Arc::new(Self {
             gate: Arc::new(Gate::new(Side::Blue, 0)),
             route_is_green: AtomicBool::new(false),
             blue_is_fenced: AtomicBool::new(false),
-            green_is_fenced: AtomicBool::new(true),
+            green_is_fenced: AtomicBool::new(how != Driver::Hasty),
             inside: AtomicU32::new(0),
             deadline: Mutex::default(),
             notes: shared(&()),
@@ -121,10 +131,10 @@ impl World {
         effect
     }
 
-    /// A driver that goes over to the other side, and may vanish before each of its acts.
-    fn switch(&self, epoch: u64, may_vanish: bool) -> Option<()> {
+    /// A driver that goes over to the other side.
+    fn switch(&self, epoch: u64, how: Driver) -> Option<()> {
         let act = |name: &str| {
-            if may_vanish && may_happen("the driver vanishes") {
+            if how == Driver::Vanishing && may_happen("the driver vanishes") {
                 return None;
             }
             stands(&("driver", epoch, name));
@@ -133,6 +143,10 @@ impl World {
         act("hold")?;
         let to = if self.route_is_green.load(SeqCst) { Side::Blue } else { Side::Green };
         self.drive(&Event::Hold { epoch, run: String::new(), limit: LIMIT }).ok()?;
+        if how == Driver::Hasty {
+            let _ = self.drive(&Event::Repoint { epoch, side: to });
+            return self.drive(&Event::Release { epoch }).map(drop).ok();
+        }
         act("drain")?;
         let busy = block_on(self.gate.drained(Instant::now() + Duration::from_millis(1)));
         if busy > 0 {
@@ -168,17 +182,17 @@ fn opens_at_last(world: &World) {
     assert_eq!(view.phase, Phase::Flowing);
 }
 
-/// Sessions, a driver that may vanish before each of its acts where the story says so, and a limit that may come at any moment.
-fn switch_over(sessions: usize, transactions: u32, may_vanish: bool) -> usize {
+/// Sessions, a driver, and a limit that may come at any moment.
+fn switch_over(sessions: usize, transactions: u32, how: Driver) -> usize {
     explore(1..1 + sessions, move || {
-        let world = World::new();
+        let world = World::new(how);
         let mut threads = Vec::new();
         for _ in 0..sessions {
             let world = Arc::clone(&world);
             threads.push(thread::spawn(move || world.session(transactions)));
         }
         let driver = Arc::clone(&world);
-        threads.push(thread::spawn(move || _ = driver.switch(1, may_vanish)));
+        threads.push(thread::spawn(move || _ = driver.switch(1, how)));
         let clock = Arc::clone(&world);
         beside(async move {
             loop {
@@ -199,8 +213,10 @@ fn switch_over(sessions: usize, transactions: u32, may_vanish: bool) -> usize {
 
 #[test]
 fn no_wake_up_is_lost_and_nothing_goes_to_the_side_that_was_left() {
-    for (sessions, transactions, may_vanish) in [(1, 2, true), (2, 1, false)] {
-        let runs = switch_over(sessions, transactions, may_vanish);
+    for (sessions, transactions, how) in
+        [(1, 1, Driver::Hasty), (1, 2, Driver::Vanishing), (2, 1, Driver::Whole)]
+    {
+        let runs = switch_over(sessions, transactions, how);
         println!("{sessions} sessions of {transactions} transactions: {runs} runs");
     }
 }
@@ -209,7 +225,7 @@ fn no_wake_up_is_lost_and_nothing_goes_to_the_side_that_was_left() {
 #[test]
 fn every_hold_ends() {
     let runs = explore(0..0, || {
-        let world = World::new();
+        let world = World::new(Driver::Whole);
         let driver = Arc::clone(&world);
         let driver = thread::spawn(move || {
             for act in ["hold", "hold for longer", "release"] {
