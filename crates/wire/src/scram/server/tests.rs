@@ -16,7 +16,8 @@ fn quick(password: &[u8]) -> Verifier {
     Verifier::from_password(password, b"0123456789abcdef", 2)
 }
 
-/// RFC 7677, section 3, with the name the RFC uses.
+/// RFC 7677, section 3, with the name the RFC uses. The vector of RFC 5802 is the same exchange with SHA-1, which PostgreSQL never
+/// spoke.
 #[test]
 fn server_side_of_the_rfc_vector() {
     let mut server = ScramServer::new(b"user", verifier(), ServerBinding::None)
