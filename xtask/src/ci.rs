@@ -2,9 +2,12 @@
 //! missing is installed or named.
 
 use crate::shell::{self, timed};
-use crate::{deny, product, test, tidy};
+use crate::{deny, fuzz, product, test, tidy};
 use anyhow::Result;
 use std::time::Instant;
+
+/// Seconds that each fuzz target has.
+const FUZZED: u32 = 60;
 
 /// Runs every part, stops at the first that fails, and ends with the closing line of the tests.
 pub(crate) fn run() -> Result<()> {
@@ -15,6 +18,7 @@ pub(crate) fn run() -> Result<()> {
     timed("deny", deny::run)?;
     timed("docs", docs)?;
     timed("instructions", product::gate)?;
+    timed("fuzz", || fuzz::run(FUZZED, false, &[]))?;
     let line = timed("tests", || test::tests(&[]))?;
     eprintln!("==> ci: ok in {:.1} s", start.elapsed().as_secs_f64());
     println!("{line}");

@@ -7,6 +7,7 @@ mod ci;
 mod debian;
 mod deny;
 mod drivers;
+mod fuzz;
 mod pg;
 mod product;
 mod shell;
@@ -46,7 +47,18 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Run what a change must pass: fmt, tidy, clippy, deny, docs, instructions, tests
+    /// Run the fuzz targets, two at once, from the corpus in `fuzz/corpus`
+    Fuzz {
+        /// Each target for so long
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+        /// Put into `fuzz/corpus` what was found to lead further, as few as reach as much
+        #[arg(long)]
+        keep: bool,
+        /// The targets; all when none is named
+        targets: Vec<String>,
+    },
+    /// Run what a change must pass: fmt, tidy, clippy, deny, docs, instructions, fuzz, tests
     Ci,
     /// Check the rules of the house that a machine can check
     Tidy,
@@ -80,6 +92,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Pg { majors } => pg::run(&majors),
         Command::Test { args } => test::run(&args),
+        Command::Fuzz { seconds, keep, targets } => fuzz::run(seconds, keep, &targets),
         Command::Ci => ci::run(),
         Command::Tidy => tidy::run(),
         Command::Demo { args } => return product::demo(&args),
