@@ -1,7 +1,7 @@
 //! `cargo xtask fuzz`: the targets of `fuzz/`, instrumented and run by libFuzzer, two at once. Owns how they are built: by the
 //! stable compiler, which has the coverage but no sanitizers. Refuses to know what the targets check.
 
-use crate::shell;
+use crate::{debian, shell};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,9 @@ pub(crate) fn run(seconds: u32, keep: bool, targets: &[String]) -> Result<()> {
         bail!("no target {unknown}: there are {}", known.join(", "));
     }
     let chosen = if targets.is_empty() { &known[..] } else { targets };
+    if !shell::on_path("c++") {
+        debian::install(&["g++"], "libFuzzer is written in C++")?;
+    }
     let mut cargo = shell::cargo();
     cargo.current_dir(&place).args(["build", "--release", "--locked", "--target", TRIPLE]);
     // The compiler's flags for build scripts and macros stay as they are: those are for this machine, not for the target.
