@@ -8,7 +8,7 @@ use pgteal_core::deployment::Side;
 use pgteal_core::postgres::{ConnInfo, SslMode};
 use serde::Serialize;
 
-use crate::config::{Auth, ClientCert, Env, Loaded, Provider};
+use crate::config::{Auth, ClientCert, Env, Loaded, Provider, ReadFallback};
 use crate::errors::Failure;
 use crate::sides;
 
@@ -30,6 +30,8 @@ struct File {
     metrics: Option<std::net::SocketAddr>,
     blue: Server,
     green: Server,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reads: Option<Reads>,
     auth: Login,
     admin: Admin,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,6 +55,8 @@ struct Server {
     sslkey: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sslnegotiation: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    replicas: Vec<String>,
 }
 
 /// Wherever the proxy is started.
@@ -75,8 +79,16 @@ impl Server {
             sslcert: info.client_certificate().map(|(cert, _)| found(cert)),
             sslkey: info.client_certificate().map(|(_, key)| found(key)),
             sslnegotiation: info.ssl_direct().then_some("direct"),
+            replicas: Vec::new(),
         }
     }
+}
+
+#[derive(Debug, Serialize)]
+struct Reads {
+    listen: Vec<std::net::SocketAddr>,
+    fallback: ReadFallback,
+    max_replica_lag_ms: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -171,11 +183,19 @@ pub fn text(loaded: &Loaded, env: &Env) -> Result<String, Failure> {
                 sslcert: None,
                 sslkey: None,
                 sslnegotiation: None,
+                replicas: Vec::new(),
             }
         }
     };
     let lookup = sides::lookup(loaded, env)?;
     let password = lookup.password_for(lookup.database()).is_some();
+    let (of_blue, of_green) = (config.blue_replicas.clone(), config.green_replicas.clone());
+    let wants = [&of_blue, &of_green].iter().any(|replicas| !replicas.is_empty());
+    let reads = (wants || !config.read_listen.is_empty()).then(|| Reads {
+        listen: config.read_listen.clone(),
+        fallback: config.read_fallback,
+        max_replica_lag_ms: config.max_replica_lag_ms,
+    });
     let file = File {
         listen: config.listen.clone(),
         unix_dir,
@@ -183,8 +203,9 @@ pub fn text(loaded: &Loaded, env: &Env) -> Result<String, Failure> {
         state_file: loaded.state_dir().join("proxy.state"),
         initial_route: Side::Blue,
         metrics: config.metrics,
-        blue: Server::of(&blue),
-        green,
+        blue: Server { replicas: of_blue, ..Server::of(&blue) },
+        green: Server { replicas: of_green, ..green },
+        reads,
         auth: Login {
             method: config.auth,
             service_user: lookup.user().into(),

@@ -12,10 +12,12 @@ use crate::route::Side;
 mod admin;
 mod limits;
 mod pool;
+mod reads;
 
 pub use admin::AdminConfig;
 pub use limits::Limits;
 pub use pool::PoolConfig;
+pub use reads::{ReadFallback, ReadsConfig};
 
 /// The whole configuration. Unknown keys are refused.
 #[derive(Clone, Debug, Deserialize)]
@@ -42,6 +44,9 @@ pub struct Config {
     pub blue: ServerConfig,
     /// The side named green. May be absent until it exists: then it cannot be warmed or repointed to.
     pub green: Option<ServerConfig>,
+    /// Who reads from replicas, and from which.
+    #[serde(default)]
+    pub reads: ReadsConfig,
     /// How clients prove who they are.
     #[serde(default)]
     pub auth: AuthConfig,
@@ -85,6 +90,8 @@ pub struct ProxyProtocolConfig {
 pub enum Comers {
     /// Clients.
     Clients,
+    /// Clients who only read.
+    Readers,
     /// Load balancers, which say whose connections they pass on.
     Balancers,
     /// Those who want the console.
@@ -115,6 +122,9 @@ pub struct ServerConfig {
     /// How TLS begins.
     #[serde(default)]
     pub sslnegotiation: SslNegotiation,
+    /// Its physical replicas, `host:port` each, for readers; with the same TLS settings.
+    #[serde(default)]
+    pub replicas: Vec<String>,
 }
 
 /// libpq's `sslnegotiation`.
@@ -314,6 +324,7 @@ impl Config {
             server.check()?;
         }
         self.pool.check()?;
+        self.reads.check(self)?;
         let client_ca = self.tls.as_ref().and_then(|tls| tls.client_ca.as_ref());
         if self.auth.method == AuthMethod::Cert && client_ca.is_none() {
             return bad("auth.method", "is \"cert\", but there is no client_ca in [tls]");
@@ -358,6 +369,7 @@ impl Config {
             all.into_iter()
         };
         at(&self.listen, Comers::Clients)
+            .chain(at(&self.reads.listen, Comers::Readers))
             .chain(at(&self.proxy_protocol.listen, Comers::Balancers))
             .chain(at(&self.admin.listen, Comers::Operators))
     }

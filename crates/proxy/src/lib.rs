@@ -24,6 +24,7 @@ mod pool;
 mod proxy;
 pub mod proxy_protocol;
 mod quota;
+mod reads;
 mod recorder;
 mod registry;
 mod roll;

@@ -29,7 +29,9 @@ use crate::lobby::{Named, Seat, Stage};
 use crate::mailbox::Mailbox;
 use crate::pool::Kind;
 use crate::proxy_protocol;
+use crate::reads;
 use crate::registry::{Details, Entry, Tally};
+use crate::route::Route;
 use crate::session::{OpenError, Origin, Session, open_first};
 use crate::shards::Place;
 use crate::shared::Shared;
@@ -147,6 +149,8 @@ pub(crate) enum Peer {
     Local,
     /// Over TCP.
     Tcp(SocketAddr),
+    /// Over TCP where every client is a reader.
+    Reader(SocketAddr),
     /// Over TCP where load balancers say whose connections they pass on.
     Balancer(SocketAddr),
     /// Over TCP where only the console is.
@@ -158,7 +162,10 @@ impl Peer {
     const fn address(self) -> Option<SocketAddr> {
         match self {
             Self::Us | Self::Local => None,
-            Self::Tcp(address) | Self::Balancer(address) | Self::Operator(address) => Some(address),
+            Self::Tcp(address)
+            | Self::Reader(address)
+            | Self::Balancer(address)
+            | Self::Operator(address) => Some(address),
         }
     }
 }
@@ -202,7 +209,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: Stream, peer: Peer, m
         greeting = tokio::time::timeout(limit, greet) => greeting,
         () = seat.shown_out() => return,
     };
-    let (stream, startup) = match greeting {
+    let (stream, mut startup) = match greeting {
         Ok(Ok(Greeting::Cancel { stream, key })) => {
             cancel::pass_on(&shared, &key).await;
             return drop(stream);
@@ -225,6 +232,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: Stream, peer: Peer, m
         let why = "only the console is at this address, as the database \"pgteal\"";
         return refuse(stream, Report::fatal("3D000", why)).await;
     }
+    let route = match route_of(&mut startup, peer) {
+        Ok(route) => route,
+        Err(why) => return refuse(stream, Report::fatal("22023", why)).await,
+    };
     if startup.user().is_none() {
         let report = Report::fatal("28000", "no PostgreSQL user name specified in startup packet");
         return refuse(stream, report).await;
@@ -252,9 +263,23 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: Stream, peer: Peer, m
             return refuse(stream, Report::fatal("53300", full.to_string())).await;
         }
     }
-    let origin = Arc::new(Origin { startup, credentials });
+    let origin = Arc::new(Origin { startup, credentials, route });
     if let Some(session) = begin(shared, stream, origin, client_addr, seat, place.thread()).await {
         tokio::spawn(session.run(place));
+    }
+}
+
+/// The route that a client takes: the one of its address, or the one that it asks for.
+fn route_of(startup: &mut StartupMessage, peer: Peer) -> Result<Route, String> {
+    let wish = reads::take_wish(startup).map_err(|value| {
+        format!("invalid value for parameter \"pgteal.route\": \"{value}\" (read, write)")
+    })?;
+    match (peer, wish) {
+        (Peer::Reader(_), Some(Route::Write)) => {
+            Err("every client of this address is a reader, and pgteal.route says write".into())
+        }
+        (Peer::Reader(_), _) => Ok(Route::Read),
+        (_, wish) => Ok(wish.unwrap_or_default()),
     }
 }
 
@@ -361,6 +386,10 @@ async fn take_or_open(
     {
         return Ok((upstream, BytesMut::new()));
     }
+    if origin.route == Route::Read {
+        // None is opened for two of them: the next one is to go to the replica that has the fewest then.
+        return open_first(shared, origin, course).await;
+    }
     let home = kind.and_then(|kind| shared.pool.home(kind.clone()));
     let mut tries = 1;
     let (mut upstream, notices) = loop {
@@ -405,7 +434,9 @@ async fn begin(
                 let _ = stream.shutdown().await;
                 return None;
             }
-            refuse(stream, Report::fatal("08006", error.to_string())).await;
+            // Of a driver that knows several hosts this is the code by which it goes on to the next one.
+            let code = if let OpenError::NoReplica(_) = error { "57P03" } else { "08006" };
+            refuse(stream, Report::fatal(code, error.to_string())).await;
             return None;
         }
     };
@@ -425,6 +456,7 @@ async fn begin(
         user: text("user"),
         database: String::from_utf8_lossy(origin.startup.database().unwrap_or_default()).into_owned(),
         application_name: text("application_name"),
+        route: origin.route,
         client_addr,
         key,
         inside_since: AtomicU64::new(0),

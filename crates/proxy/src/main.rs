@@ -61,6 +61,9 @@ fn run(path: PathBuf) -> Result<(), Box<dyn std::error::Error>> {
         for address in proxy.addresses() {
             tracing::info!(%address, "listening");
         }
+        for address in proxy.read_addresses() {
+            tracing::info!(%address, "listening for readers");
+        }
         for address in proxy.console_addresses() {
             tracing::info!(%address, "listening for the console");
         }

@@ -14,13 +14,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::auth::{Target, TargetError};
+use crate::auth::{Target, TargetError, auth_query};
 use crate::config::{Comers, Config, ConfigError};
 use crate::farewell::{self, Farewell};
 use crate::gate::{Event, Gate};
 use crate::login::{Login, LoginSetupError, Peer};
 use crate::metrics;
 use crate::pool::Pool;
+use crate::reads::{self, Reads, ReplicaError};
 use crate::recorder::Recorder;
 use crate::registry::{Command, Entry, Registry};
 use crate::route::Side;
@@ -76,6 +77,7 @@ pub struct Proxy {
     entrance: Arc<Entrance>,
     stop: watch::Sender<bool>,
     addresses: Vec<SocketAddr>,
+    readers: Vec<SocketAddr>,
     console: Vec<SocketAddr>,
     socket: Option<PathBuf>,
     metrics: Option<SocketAddr>,
@@ -99,13 +101,14 @@ impl Proxy {
             entrance,
             stop: watch::Sender::new(false),
             addresses: Vec::new(),
+            readers: Vec::new(),
             console: Vec::new(),
             socket: None,
             metrics: None,
         };
         proxy.listen_for_metrics().await?;
         proxy.listen().await?;
-        proxy.keep();
+        proxy.keep()?;
         Ok(proxy)
     }
 
@@ -139,10 +142,15 @@ impl Proxy {
             Side::Green => green.as_ref().ok_or(StartError::NoServer(Side::Green))?,
         };
         let login = Login::new(&config, active)?;
+        let reads = Reads::new(&config, &blue, green.as_ref()).map_err(|error| match error {
+            ReplicaError::Config(error) => StartError::Config(error),
+            ReplicaError::Target(error) => StartError::Target(error),
+        })?;
         let gate = Arc::new(Gate::new(saved.route, saved.epoch));
         Ok(Arc::new(Shared {
             blue,
             green,
+            reads,
             pool: Pool::new(&config.pool, config.threads(), &gate),
             gate,
             registry: Registry::new(),
@@ -165,8 +173,11 @@ impl Proxy {
             let failed = |source| StartError::Listen { address: address.to_string(), source };
             let listener = TcpListener::bind(address).await.map_err(failed)?;
             let bound = listener.local_addr().map_err(failed)?;
-            let addresses = if comers == Comers::Operators { &mut self.console } else { &mut self.addresses };
-            addresses.push(bound);
+            match comers {
+                Comers::Clients | Comers::Balancers => self.addresses.push(bound),
+                Comers::Readers => self.readers.push(bound),
+                Comers::Operators => self.console.push(bound),
+            }
             let listener = Listener::Tcp { listener, comers };
             self.tasks.spawn(accept(self.door(), listener, self.stop.subscribe()));
         }
@@ -201,7 +212,7 @@ impl Proxy {
         Door { entrance: Arc::clone(&self.entrance), places }
     }
 
-    fn keep(&mut self) {
+    fn keep(&mut self) -> Result<(), StartError> {
         let gate = Arc::clone(&self.shared.gate);
         self.tasks.spawn(async move { gate.keep_limits().await });
         let (gate, farewell) = (Arc::clone(&self.shared.gate), Arc::clone(&self.shared.farewell));
@@ -222,12 +233,22 @@ impl Proxy {
                 refresh_in_turns(&shared).await;
             }
         });
+        let shared = Arc::clone(&self.shared);
+        let credentials = auth_query::service_credentials(&shared.config.auth);
+        self.tasks.spawn(reads::watch(shared, credentials.map_err(LoginSetupError::from)?));
+        Ok(())
     }
 
     /// The TCP addresses listened on, with the ports that were taken; those for load balancers last.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The TCP addresses where every client is a reader, with the ports that were taken.
+    #[must_use]
+    pub fn read_addresses(&self) -> &[SocketAddr] {
+        &self.readers
     }
 
     /// The TCP addresses where only the console is, with the ports that were taken.
@@ -388,6 +409,7 @@ impl Listener {
                 keep_alive(&stream);
                 let peer = match comers {
                     Comers::Clients => Peer::Tcp(peer),
+                    Comers::Readers => Peer::Reader(peer),
                     Comers::Balancers => Peer::Balancer(peer),
                     Comers::Operators => Peer::Operator(peer),
                 };

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::cancel::Way;
 use crate::mailbox::Mailbox;
-use crate::route::Side;
+use crate::route::{Route, Side};
 use crate::session::Vocabulary;
 
 /// What a session can be told. Each carries a sender that is used once, or dropped when the session ends first.
@@ -146,6 +146,8 @@ pub(crate) struct Entry {
     pub(crate) user: String,
     pub(crate) database: String,
     pub(crate) application_name: String,
+    /// The route that it asked for.
+    pub(crate) route: Route,
     pub(crate) client_addr: String,
     /// The key the client was given; `None` when the server gave none.
     pub(crate) key: Option<CancelKey>,

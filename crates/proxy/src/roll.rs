@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use pgteal_wire::cancel::CancelKey;
 
+use crate::reads::Berth;
 use crate::route::Side;
 
 /// What a connection is there for.
@@ -33,6 +34,8 @@ pub(crate) struct Line {
     pub(crate) remote_pid: Option<i32>,
     pub(crate) tls: bool,
     pub(crate) since: Instant,
+    /// The replica that it goes to, if it goes to one.
+    pub(crate) berth: Option<Berth>,
     used_for: AtomicU8,
     /// 0: none.
     session: AtomicU64,
@@ -68,6 +71,7 @@ impl Roll {
         (user, database): (&[u8], &[u8]),
         key: Option<&CancelKey>,
         tls: bool,
+        berth: Option<Berth>,
     ) -> Ticket {
         let text = |bytes| String::from_utf8_lossy(bytes).into();
         let line = Arc::new(Line {
@@ -77,6 +81,7 @@ impl Roll {
             remote_pid: key.map(CancelKey::pid),
             tls,
             since: Instant::now(),
+            berth,
             used_for: AtomicU8::new(0),
             session: AtomicU64::new(0),
         });

@@ -1,4 +1,4 @@
-//! Owns the two sides a proxy can send clients to and their names.
+//! Owns the two sides a proxy can send clients to, the two routes by which clients ask for one of its servers, and their names.
 //! Refuses to know which of them is newer, healthy or fenced: that is the controller's knowledge.
 
 use std::fmt;
@@ -43,6 +43,27 @@ impl Side {
             Some(Self::Green)
         } else {
             None
+        }
+    }
+}
+
+/// Which of a side's servers a client wants. It is known at its startup, and stays for the session's life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Route {
+    /// The one that takes writes.
+    #[default]
+    Write,
+    /// A replica, where there is one.
+    Read,
+}
+
+impl Route {
+    /// The word used in answers.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Read => "read",
         }
     }
 }

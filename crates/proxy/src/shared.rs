@@ -14,6 +14,7 @@ use crate::lobby::Lobby;
 use crate::login::Login;
 use crate::pool::Pool;
 use crate::quota::Quota;
+use crate::reads::Reads;
 use crate::recorder::Recorder;
 use crate::registry::Registry;
 use crate::roll::Roll;
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) blue: Arc<Target>,
     pub(crate) green: Option<Arc<Target>>,
+    /// The replicas of both.
+    pub(crate) reads: Reads,
     pub(crate) gate: Arc<Gate>,
     pub(crate) registry: Registry,
     pub(crate) stats: Stats,
@@ -110,7 +113,8 @@ impl Shared {
         let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let front = [self.login.tls(), self.login.admin_tls()].into_iter().flatten();
         let front = front.filter_map(|tls| tls.reload().err()).map(|error| error.to_string());
-        let servers = [Some(&self.blue), self.green.as_ref()].into_iter().flatten();
+        let primaries = [Some(&self.blue), self.green.as_ref()].into_iter().flatten();
+        let servers = primaries.chain(self.reads.all().map(|replica| &replica.target));
         let back = servers.filter_map(|server| server.reload().err()).map(|error| error.to_string());
         let refused: Vec<String> = front.chain(back).collect();
         for reason in &refused {

@@ -64,6 +64,8 @@ pub(crate) struct Stats {
     pub(crate) login_failures: AtomicU64,
     /// How often somebody has met a bound.
     hits: [AtomicU64; Limit::ALL.len()],
+    /// Connections of readers that were opened to a primary, for want of a replica.
+    pub(crate) read_fallbacks: AtomicU64,
     /// Cancel requests of clients.
     pub(crate) cancels: AtomicU64,
     /// How long client messages waited before the gate; never reset.
@@ -114,6 +116,7 @@ impl Stats {
             &self.ended_57p01,
             &self.upstream_lost,
             &self.login_failures,
+            &self.read_fallbacks,
             &self.cancels,
             &self.longest_stall_us,
         ]

@@ -3,6 +3,7 @@
 
 mod builder;
 mod client;
+mod replica;
 mod signals;
 
 pub use builder::ClusterBuilder;

@@ -1,7 +1,7 @@
 //! The kit's clusters: quick to start, killed as a machine dies, each one of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use pgteal_testkit::{Cluster, ClusterError, required_majors};
+use pgteal_testkit::{Cluster, ClusterError, required_majors, wait_until};
 use std::time::{Duration, Instant};
 
 /// The promise is well under a second; the rest is for a machine that also compiles.
@@ -30,6 +30,21 @@ async fn copies_of_one_template_are_different_clusters() {
     assert!(first.starts_with("t|") && second.starts_with("t|"), "{first} {second}");
     assert_ne!(first, second);
     assert_ne!(one.port(), two.port());
+}
+
+#[tokio::test]
+async fn a_replica_has_what_its_primary_has_and_takes_no_writes() {
+    for major in required_majors() {
+        let primary = Cluster::start_new(major).await.unwrap();
+        let replica = primary.replica("replica").await.unwrap();
+        assert_ne!(primary.port(), replica.port());
+        primary.sql("create table t (id int); insert into t values (1)").await.unwrap();
+        let there = async || replica.sql("select id from t").await.map_err(|error| error.to_string());
+        let id = wait_until("the row on the replica", Duration::from_secs(30), there).await.unwrap();
+        assert_eq!(id, "1", "PostgreSQL {major}");
+        let error = replica.sql("insert into t values (2)").await.unwrap_err().to_string();
+        assert!(error.contains("25006"), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -59,6 +59,11 @@ pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), ConfigErro
     if !proxy.proxy_protocol_listen.is_empty() && proxy.proxy_protocol_from.is_empty() {
         return wrong("proxy.proxy_protocol_listen", "needs `proxy.proxy_protocol_from`".into());
     }
+    let no_replicas = proxy.blue_replicas.is_empty() && proxy.green_replicas.is_empty();
+    if proxy.read_fallback == ReadFallback::Refuse && no_replicas {
+        let reason = "is \"refuse\", but there are no `proxy.blue_replicas`: nobody could read";
+        return wrong("proxy.read_fallback", reason.into());
+    }
     let far = proxy.admin_listen.iter().find(|address| !address.ip().is_loopback());
     if let (Some(address), None) = (far, &proxy.tls_cert) {
         let reason = format!("lists {address}, which is not local and needs `proxy.tls_cert`");

@@ -201,6 +201,17 @@ pub struct Proxy {
     pub proxy_protocol_listen: Vec<SocketAddr>,
     /// Networks of those load balancers, such as `10.0.0.0/8`; nobody else may connect there.
     pub proxy_protocol_from: Vec<String>,
+    /// Further addresses, `ip:port`, where every client is a reader: it is sent to a replica of the active side.
+    pub read_listen: Vec<SocketAddr>,
+    /// Physical replicas of blue, `host:port`, for readers; with blue's TLS settings.
+    pub blue_replicas: Vec<String>,
+    /// Physical replicas of green, `host:port`; with green's TLS settings.
+    pub green_replicas: Vec<String>,
+    /// What becomes of a reader when no replica takes it.
+    pub read_fallback: ReadFallback,
+    /// A replica that is further behind than this, in milliseconds, gets no new readers; 0: however far it is.
+    #[schemars(range(max = 3_600_000))]
+    pub max_replica_lag_ms: u64,
     /// Address, `ip:port`, where Prometheus finds the proxy's metrics at `/metrics`, by plain HTTP and without a login.
     pub metrics: Option<SocketAddr>,
     /// How clients log in.
@@ -261,6 +272,11 @@ impl Default for Proxy {
             tls_clientcert: ClientCert::Optional,
             proxy_protocol_listen: Vec::new(),
             proxy_protocol_from: Vec::new(),
+            read_listen: Vec::new(),
+            blue_replicas: Vec::new(),
+            green_replicas: Vec::new(),
+            read_fallback: ReadFallback::Primary,
+            max_replica_lag_ms: 10_000,
             metrics: None,
             auth: Auth::Verifier,
             auth_user: None,
@@ -281,6 +297,16 @@ impl Default for Proxy {
             max_hold_ms: 60_000,
         }
     }
+}
+
+/// What becomes of a reader when no replica takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadFallback {
+    /// It is sent to the primary, and stays there.
+    Primary,
+    /// It is refused. A switchover to a side where no replica takes readers does not begin then.
+    Refuse,
 }
 
 /// What happens to transactions that are still open when clients have been held for the drain budget.

@@ -196,6 +196,20 @@ impl UpstreamError {
         (fields.sqlstate() == "53300").then_some(if of_role { Want::OfRole } else { Want::OfAny })
     }
 
+    /// Whether the server did not take part: nobody answered in time, or it does not take logins now (class 57, "operator
+    /// intervention").
+    #[must_use]
+    pub fn is_no_answer(&self) -> bool {
+        match self {
+            Self::Target(_) | Self::Io { .. } | Self::Timeout { .. } | Self::Protocol { .. } => true,
+            Self::Refused { response, .. } => {
+                Fields::parse(response.get(frame::HEADER_LEN..).unwrap_or_default())
+                    .is_ok_and(|fields| fields.sqlstate().starts_with("57"))
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the credentials are at fault, so that a remembered verifier should be forgotten.
     #[must_use]
     pub fn is_authentication_failure(&self) -> bool {

@@ -73,7 +73,7 @@ pub(crate) async fn admit(
         return super::serve(shared, stream, Visitor { user, role: Role::Command }).await;
     }
     let elsewhere = !shared.config.admin.listen.is_empty();
-    if elsewhere && matches!(peer, Peer::Tcp(_) | Peer::Balancer(_)) {
+    if elsewhere && matches!(peer, Peer::Tcp(_) | Peer::Reader(_) | Peer::Balancer(_)) {
         let why = "the console is not at this address: it has its own, those of admin.listen";
         return refuse(stream, Report::fatal("28000", why)).await;
     }

@@ -62,7 +62,7 @@ pub(crate) const FORMS: [(&str, &str); 19] = [
     ("SHOW CONFIG", "the configuration, without secrets"),
     ("SHOW STATE", "the gate, the route and who drives"),
     ("SHOW SESSIONS", "every client session"),
-    ("SHOW ROUTES", "blue and green: where they are, which one is active, what is on each"),
+    ("SHOW ROUTES", "blue, green and their replicas: where they are, which side is active, what is on each"),
     ("SHOW UPSTREAMS", "every connection to a server, with the pid that pg_stat_activity knows it by"),
     ("SHOW HELD", "who waits before the gate, and for how long"),
     ("SHOW STATS", "counters since the start or RESET STATS"),

@@ -18,6 +18,11 @@ pub(super) fn show_config(shared: &Shared) -> Answer {
     put("state_file", config.state_file.display().to_string());
     put("blue", server(Some(&config.blue)));
     put("green", server(config.green.as_ref()));
+    let listen: Vec<String> = config.reads.listen.iter().map(ToString::to_string).collect();
+    put("reads.listen", listen.join(", "));
+    put("reads.fallback", config.reads.fallback.name().into());
+    put("reads.max_replica_lag_ms", config.reads.max_replica_lag_ms.to_string());
+    put("reads.check_interval_ms", config.reads.check_interval_ms.to_string());
     put("auth.method", format!("{:?}", config.auth.method).to_lowercase());
     put("auth.service_user", config.auth.service_user.clone());
     put("auth.service_database", config.auth.service_database.clone());

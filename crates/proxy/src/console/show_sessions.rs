@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::answer::Answer;
 use crate::registry::{Class, Entry, WarmState};
+use crate::route::Route;
 use crate::shared::Shared;
 
 pub(super) fn show_sessions(shared: &Shared) -> Answer {
@@ -26,6 +27,7 @@ pub(super) fn show_sessions(shared: &Shared) -> Answer {
         "transaction_ms",
         "since_ms",
         "warm",
+        "reads",
     ]);
     let now = shared.registry.now();
     for entry in shared.registry.all() {
@@ -67,5 +69,6 @@ fn row(entry: &Entry, now: u64) -> Vec<String> {
         inside.map(|us| (us / 1000).to_string()).unwrap_or_else(|| "0".into()),
         (since / 1000).to_string(),
         warm,
+        if entry.route == Route::Read { "yes" } else { "no" }.into(),
     ]
 }

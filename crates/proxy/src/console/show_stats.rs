@@ -23,6 +23,7 @@ pub(super) fn show_stats(shared: &Shared) -> Answer {
         ("sent_bytes", totals.sent.to_string()),
         ("login_failures", read(&stats.login_failures)),
         ("cancel_requests", read(&stats.cancels)),
+        ("read_fallbacks", read(&stats.read_fallbacks)),
     ]);
     // How often each bound was met.
     for (limit, count) in stats.hits() {

@@ -37,7 +37,8 @@ pub(super) fn show_upstreams(shared: &Shared) -> Answer {
             Use::Left => "left",
             Use::Free => "free",
         };
-        let Some(server) = shared.config.server(line.side) else { continue };
+        let replica = line.berth.as_ref().map(|berth| &berth.replica().config);
+        let Some(server) = replica.or_else(|| shared.config.server(line.side)) else { continue };
         table.row(vec![
             line.session().map(|id| id.to_string()).unwrap_or_default(),
             line.user.to_string(),

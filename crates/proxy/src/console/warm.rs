@@ -27,6 +27,10 @@ pub(super) async fn warm(
     if shared.gate.course().side == side {
         return Err(Refusal::not_now(format!("clients are on {side} already")));
     }
+    if let Some(why) = shared.reads.refusal(side) {
+        // Also when nobody reads now: those who come after the switch would be refused.
+        return Err(Refusal::not_now(format!("{why}; and reads.fallback is \"refuse\"")));
+    }
     let recorder = Arc::clone(&shared.recorder);
     let written = tokio::task::spawn_blocking(move || {
         recorder.epoch(epoch)?;

@@ -72,6 +72,7 @@ mod tests {
             user: String::new(),
             database: String::new(),
             application_name: String::new(),
+            route: crate::route::Route::Write,
             client_addr: String::new(),
             key: None,
             inside_since: AtomicU64::new(0),

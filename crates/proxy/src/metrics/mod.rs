@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::console::counted;
 use crate::gate::Phase;
+use crate::reads::{Replica, Standing};
 use crate::registry::Class;
 use crate::route::Side;
 use crate::shared::Shared;
@@ -25,6 +26,7 @@ fn page(shared: &Shared) -> String {
     gate(&mut page, shared);
     sessions(&mut page, shared);
     sides(&mut page, shared);
+    replicas(&mut page, shared);
     counters(&mut page, shared);
     page.text()
 }
@@ -94,6 +96,32 @@ fn sides(page: &mut Page, shared: &Shared) {
     page.gauges("upstreams", "Connections to servers, as in SHOW ROUTES.", &samples);
 }
 
+fn replicas(page: &mut Page, shared: &Shared) {
+    let mut all = Vec::new();
+    for side in [Side::Blue, Side::Green] {
+        let of_side = shared.reads.of(side).all().iter();
+        all.extend(of_side.map(|replica| (side, replica.shown(), replica)));
+    }
+    if all.is_empty() {
+        return;
+    }
+    let labels: Vec<_> =
+        all.iter().map(|(side, server, _)| [("side", side.name()), ("server", server.as_str())]).collect();
+    let gauges = |of: &dyn Fn(&Replica) -> Option<u64>| -> Vec<(&[(&str, &str)], u64)> {
+        let numbers = all.iter().map(|(.., replica)| of(replica));
+        labels.iter().zip(numbers).filter_map(|(labels, number)| Some((&labels[..], number?))).collect()
+    };
+    let fit = |replica: &Replica| Some(u64::from(replica.standing().0 == Standing::Fit));
+    page.gauges("replica_fit", "1 for a replica that takes readers.", &gauges(&fit));
+    let connections = |replica: &Replica| Some(replica.connections() as u64);
+    page.gauges("replica_connections", "Connections of clients to a replica.", &gauges(&connections));
+    let lag = |replica: &Replica| {
+        replica.standing().1.map(|lag| u64::try_from(lag.as_micros()).unwrap_or(u64::MAX))
+    };
+    let help = "How far a replica is behind its primary, where that is known.";
+    page.all_seconds("replica_lag_seconds", help, &gauges(&lag));
+}
+
 fn counters(page: &mut Page, shared: &Shared) {
     let stats = &shared.stats;
     let hits: Vec<_> = stats.hits().map(|(limit, count)| ([("limit", limit.name())], count)).collect();
@@ -107,6 +135,7 @@ fn counters(page: &mut Page, shared: &Shared) {
         ("connections_accepted_total", "Connections accepted.", &stats.accepted),
         ("login_failures_total", "Clients that were not let in for who they are.", &stats.login_failures),
         ("cancel_requests_total", "Cancel requests of clients.", &stats.cancels),
+        ("read_fallbacks_total", "Readers sent to a primary for want of a replica.", &stats.read_fallbacks),
         ("sessions_closed_total", "Sessions that the proxy ended.", &stats.closed_by_proxy),
         ("sessions_terminated_total", "Of these, ended with SQLSTATE 57P01.", &stats.ended_57p01),
         ("upstreams_lost_total", "Connections to servers lost under a session.", &stats.upstream_lost),

@@ -40,6 +40,14 @@ impl Page {
         self.sample(name, &[], &seconds(us));
     }
 
+    /// Several of these, told apart by labels.
+    pub(super) fn all_seconds(&mut self, name: &str, help: &str, samples: &[(&[(&str, &str)], u64)]) {
+        self.head(name, help, "gauge");
+        for (labels, us) in samples {
+            self.sample(name, labels, &seconds(*us));
+        }
+    }
+
     /// One number that only goes up, until it is reset.
     pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) {
         self.head(name, help, "counter");

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::auth::Credentials;
+use crate::route::Route;
 use crate::session::Origin;
 
 /// Known to this process only: without it a hash of a verifier could be compared with those of likely passwords.
@@ -30,9 +31,10 @@ pub(crate) struct Kind {
 }
 
 impl Kind {
-    /// `None` for clients that share with nobody: a replication connection, and whose password only the server has seen.
+    /// `None` for clients that share with nobody: a replication connection, a reader, and whose password only the server has
+    /// seen.
     pub(crate) fn of(origin: &Origin) -> Option<Self> {
-        if origin.is_replication() {
+        if origin.is_replication() || origin.route == Route::Read {
             return None;
         }
         let proof = Proof::of(&origin.credentials)?;
@@ -67,7 +69,7 @@ mod tests {
 
     fn kind(params: &[(&str, &str)], credentials: Credentials) -> Option<Kind> {
         let startup = StartupMessage::new(ProtocolVersion::V3_0, params.iter().copied());
-        Kind::of(&Origin { startup, credentials })
+        Kind::of(&Origin { startup, credentials, route: Route::Write })
     }
 
     fn scram(verifier: &Verifier) -> Credentials {
@@ -88,6 +90,14 @@ mod tests {
         }
         assert_eq!(Proof::of(&scram(&one)), Some(proofs[1]));
         assert_eq!(Proof::of(&md5(b"secret")), Some(proofs[3]));
+    }
+
+    #[test]
+    fn readers_share_with_nobody() {
+        let startup = StartupMessage::new(ProtocolVersion::V3_0, [("user", "app")]);
+        let origin = |route| Origin { startup: startup.clone(), credentials: Credentials::None, route };
+        assert!(Kind::of(&origin(Route::Write)).is_some());
+        assert!(Kind::of(&origin(Route::Read)).is_none());
     }
 
     #[test]

@@ -232,12 +232,14 @@ mod tests {
 
     use super::*;
     use crate::auth::Credentials;
+    use crate::route::Route;
     use crate::session::Origin;
 
     #[test]
     fn where_none_may_lie_none_has_a_home() {
         let startup = StartupMessage::new(ProtocolVersion::V3_0, [("user", "app")]);
-        let kind = Kind::of(&Origin { startup, credentials: Credentials::None }).unwrap();
+        let kind =
+            Kind::of(&Origin { startup, credentials: Credentials::None, route: Route::Write }).unwrap();
         let none = |change: fn(&mut PoolConfig)| {
             let mut config = PoolConfig::default();
             change(&mut config);

@@ -43,7 +43,7 @@ use crate::auth::Credentials;
 use crate::buffer::Window;
 use crate::gate::{Before, Pass};
 use crate::registry::{Entry, WarmAnswer};
-use crate::route::Side;
+use crate::route::{Route, Side};
 use crate::shards::Place;
 use crate::shared::Shared;
 use crate::stream::{Readable, Stream};
@@ -64,6 +64,8 @@ use walk::Walk;
 pub(crate) struct Origin {
     pub(crate) startup: StartupMessage,
     pub(crate) credentials: Credentials,
+    /// Which of a side's servers it wants.
+    pub(crate) route: Route,
 }
 
 impl Origin {

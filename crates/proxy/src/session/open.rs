@@ -2,6 +2,7 @@
 //! a second one. Refuses to know when.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pgteal_wire::startup::StartupMessage;
 
@@ -10,13 +11,18 @@ use super::locks::LockError;
 use super::rehearse;
 use super::repertoire::Line;
 use super::replay::{self, RefusedStatement, ReplayError, State};
-use crate::auth::{self, UpstreamError, Want};
+use crate::auth::{self, Target, UpstreamError, Want};
 use crate::cancel::Way;
 use crate::gate::Course;
+use crate::reads::Berth;
 use crate::roll::Use;
-use crate::route::Side;
+use crate::route::{Route, Side};
 use crate::shared::Shared;
+use crate::stats::Stats;
 use crate::upstream::{Params, TalkError, Upstream};
+
+/// How long a replica may take to a login while there is another server to go to.
+const REPLICA: Duration = Duration::from_secs(2);
 
 /// Why there is no upstream.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +32,9 @@ pub(crate) enum OpenError {
     NoServer(Side),
     #[error(transparent)]
     Login(#[from] UpstreamError),
+    /// No replica takes a reader, and it may not go to the primary.
+    #[error("{0}")]
+    NoReplica(String),
     /// The server that the session is on would not let it in again either.
     #[error("the session holds {0}")]
     Outdated(&'static str),
@@ -83,6 +92,42 @@ async fn open(
 ) -> Result<(Upstream, bytes::BytesMut), OpenError> {
     let server = shared.server(course.side).ok_or(OpenError::NoServer(course.side))?;
     let limit = shared.config.limits.upstream_login();
+    if origin.route == Route::Write {
+        return Ok(open_at(shared, server, startup, origin, course, None, limit).await?);
+    }
+    // The next one when a replica cannot take it, and in the end the primary.
+    let (replicas, may_fall_back) = (shared.reads.of(course.side), shared.reads.falls_back());
+    let mut tried = Vec::new();
+    while let Some(berth) = replicas.choose(&tried) {
+        let replica = Arc::clone(berth.replica());
+        tried.push(Arc::clone(&replica));
+        let is_last = !may_fall_back && tried.len() == replicas.all().len();
+        let limit = if is_last { limit } else { limit.min(REPLICA) };
+        match open_at(shared, &replica.target, startup, origin, course, Some(berth), limit).await {
+            Ok(opened) => return Ok(opened),
+            Err(error) if error.is_no_answer() => replica.failed(error.to_string()),
+            Err(error) if error.want_of_room().is_some() => tracing::debug!(%error, "a replica is full"),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if !may_fall_back {
+        let why = replicas.shown(shared.reads.config.max_lag());
+        return Err(OpenError::NoReplica(format!("no replica of {} takes sessions: {why}", course.side)));
+    }
+    Stats::count(&shared.stats.read_fallbacks);
+    Ok(open_at(shared, server, startup, origin, course, None, limit).await?)
+}
+
+/// Opens a connection to one server; `berth` is its place there when that is a replica.
+async fn open_at(
+    shared: &Shared,
+    server: &Arc<Target>,
+    startup: &StartupMessage,
+    origin: &Origin,
+    course: Course,
+    berth: Option<Berth>,
+    limit: Duration,
+) -> Result<(Upstream, bytes::BytesMut), UpstreamError> {
     let opened = auth::log_in(server, startup, &origin.credentials, limit).await?;
     let mut params = Params::default();
     for (name, value) in &opened.parameters {
@@ -90,7 +135,7 @@ async fn open(
     }
     let names = (origin.user(), startup.database().unwrap_or_default());
     let (key, tls) = (opened.cancel_key.as_ref(), opened.stream.is_tls());
-    let ticket = shared.roll.enter(course.side, names, key, tls);
+    let ticket = shared.roll.enter(course.side, names, key, tls, berth);
     let upstream = Upstream {
         stream: opened.stream,
         params,

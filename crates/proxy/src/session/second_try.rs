@@ -19,6 +19,11 @@ use crate::gate::Before;
 use crate::registry::Command;
 use crate::upstream::Params;
 
+/// Whether a replica is behind this connection, which refuses writes whatever happens to its primary.
+fn is_replica(params: &Params) -> bool {
+    params.get("in_hot_standby") == Some(b"on")
+}
+
 /// Whether sessions on this connection are read-only by default.
 pub(super) fn is_read_only(params: &Params) -> bool {
     params.get("default_transaction_read_only") == Some(b"on")
@@ -39,7 +44,10 @@ impl Session {
 
     /// Whether the fence may be up, and what it refuses is to wait.
     fn keeps_for_fence(&self) -> bool {
-        self.shared.gate.is_at_risk() && self.shared.config.limits.fence_wait_ms > 0 && !self.replication
+        let may_be_fenced = self.shared.gate.is_at_risk() && self.shared.config.limits.fence_wait_ms > 0;
+        may_be_fenced
+            && !self.replication
+            && !self.upstream.as_ref().is_some_and(|upstream| is_replica(&upstream.params))
     }
 
     /// A message that is about to pass.

@@ -1,0 +1,168 @@
+//! Owns the checks of replicas and their primaries: one connection of the proxy's service role to each, asked again and again how
+//! far it is. Refuses to judge the answers.
+//!
+//! The functions that are called every role may call (PostgreSQL documentation, "System Administration Functions").
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use pgteal_wire::frame;
+use pgteal_wire::message::frontend::put_query;
+use pgteal_wire::message::report::Fields;
+use pgteal_wire::message::rows::parse_data_row;
+use pgteal_wire::message::tag::back;
+use pgteal_wire::startup::{ProtocolVersion, StartupMessage};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::JoinSet;
+
+use super::{Position, Replicas, Seen};
+use crate::auth::{self, Credentials, Target, Upstream};
+use crate::config::AuthConfig;
+use crate::route::Side;
+use crate::shared::Shared;
+
+/// How long one check may take, its login included.
+const LIMIT: Duration = Duration::from_secs(2);
+/// Longest message read, in bytes.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// What is flushed is what is sent to replicas.
+const QUESTION: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
+    CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() \
+        ELSE pg_catalog.pg_current_wal_flush_lsn() END, \
+    (SELECT system_identifier FROM pg_catalog.pg_control_system())";
+
+/// What one server says of itself.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Answer {
+    in_recovery: bool,
+    position: Option<Position>,
+    system: Option<u64>,
+}
+
+/// One server, and the connection to it while it works.
+struct Watched {
+    target: Arc<Target>,
+    startup: StartupMessage,
+    credentials: Credentials,
+    connection: Option<Upstream>,
+}
+
+/// Checks every replica, and the primary of every side that has some; runs as long as the proxy.
+pub(crate) async fn watch(shared: Arc<Shared>, credentials: Credentials) {
+    let mut tasks = JoinSet::new();
+    for side in [Side::Blue, Side::Green] {
+        let replicas = shared.reads.of(side);
+        let Some(primary) = replicas.primary.as_ref().filter(|_| !replicas.all().is_empty()) else {
+            continue;
+        };
+        let watched = |target| Watched::new(target, &shared.config.auth, credentials.clone());
+        tasks.spawn(watch_primary(Arc::clone(&shared), side, watched(primary)));
+        for number in 0..replicas.all().len() {
+            if let Some(replica) = replicas.all().get(number) {
+                tasks.spawn(watch_replica(Arc::clone(&shared), side, number, watched(&replica.target)));
+            }
+        }
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn watch_primary(shared: Arc<Shared>, side: Side, mut watched: Watched) {
+    let replicas = shared.reads.of(side);
+    loop {
+        match watched.ask().await {
+            Ok(answer) => replicas.primary_is_at(answer.position, answer.system),
+            // Replicas serve without it, and are as far behind as it was last seen.
+            Err(error) => tracing::debug!(server = watched.target.shown(), %error, "not asked where it is"),
+        }
+        tokio::time::sleep(shared.reads.config.check_interval()).await;
+    }
+}
+
+async fn watch_replica(shared: Arc<Shared>, side: Side, number: usize, mut watched: Watched) {
+    let (replicas, config): (&Replicas, _) = (shared.reads.of(side), &shared.reads.config);
+    let Some(replica) = replicas.all().get(number) else { return };
+    loop {
+        match watched.ask().await {
+            Ok(answer) => {
+                let seen = Seen {
+                    in_recovery: answer.in_recovery,
+                    is_foreign: replicas.is_foreign(answer.system),
+                    lag: answer.position.and_then(|position| replicas.lag(position)),
+                };
+                replica.answered(seen, config.max_lag());
+            }
+            Err(error) => replica.failed(error.to_string()),
+        }
+        let wait = super::lock(&replica.health).wait(config.check_interval());
+        tokio::time::sleep(wait).await;
+    }
+}
+
+impl Watched {
+    fn new(target: &Arc<Target>, config: &AuthConfig, credentials: Credentials) -> Self {
+        let startup = StartupMessage::new(
+            ProtocolVersion::V3_0,
+            [
+                ("user", config.service_user.as_str()),
+                ("database", config.service_database.as_str()),
+                ("application_name", "pgteal/reads"),
+            ],
+        );
+        Self { target: Arc::clone(target), startup, credentials, connection: None }
+    }
+
+    /// Asks, on the connection that is there or on a new one.
+    async fn ask(&mut self) -> io::Result<Answer> {
+        // Taken out while in use: one that is given up halfway is not used again.
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => auth::log_in(&self.target, &self.startup, &self.credentials, LIMIT)
+                .await
+                .map_err(io::Error::other)?,
+        };
+        let answer = tokio::time::timeout(LIMIT, converse(&mut connection)).await;
+        let answer =
+            answer.map_err(|_| io::Error::other(format!("no answer within {} ms", LIMIT.as_millis())))??;
+        self.connection = Some(connection);
+        Ok(answer)
+    }
+}
+
+async fn converse(connection: &mut Upstream) -> io::Result<Answer> {
+    let mut out = BytesMut::new();
+    put_query(&mut out, QUESTION);
+    connection.stream.write_all(&out).await?;
+    connection.stream.flush().await?;
+    let mut answer = Answer::default();
+    loop {
+        let message = frame::take(&mut connection.leftover, MAX_ANSWER).map_err(io::Error::other)?;
+        let Some(message) = message else {
+            if connection.stream.read_buf(&mut connection.leftover).await? == 0 {
+                return Err(io::Error::other("the server closed the connection"));
+            }
+            continue;
+        };
+        match message.tag {
+            back::DATA_ROW => answer = read(message.body())?,
+            back::ERROR => {
+                let fields = Fields::parse(message.body()).map_err(io::Error::other)?;
+                return Err(io::Error::other(format!("{} {}", fields.sqlstate(), fields.message())));
+            }
+            back::READY_FOR_QUERY => return Ok(answer),
+            _ => {}
+        }
+    }
+}
+
+fn read(row: &[u8]) -> io::Result<Answer> {
+    let columns = parse_data_row(row).map_err(io::Error::other)?;
+    let text = |at: usize| columns.get(at).copied().flatten().and_then(|text| std::str::from_utf8(text).ok());
+    Ok(Answer {
+        in_recovery: text(0) == Some("t"),
+        position: text(1).and_then(Position::parse),
+        system: text(2).and_then(|text| text.parse().ok()),
+    })
+}
