@@ -152,6 +152,12 @@ fn the_proxy_gets_a_file_of_its_own() {
     place.run(LOCAL);
     let mut out = place.run_with(&["proxy", "--print"], &[("PGTEAL_BLUE_PASSWORD", "geheim")]);
     assert_eq!(out.matches("geheim").count(), 1, "only the command line of this test has it");
+    let file = place.path().join("pgteal.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let readers = text.replace("# read_listen", "read_listen").replace("# blue_replicas", "blue_replicas");
+    assert_ne!(text, readers);
+    std::fs::write(&file, readers).unwrap();
+    out += &place.run(&["proxy", "--print"]);
     let deep = "d".repeat(120);
     out += &place.run_with(&["proxy", "--print"], &[("PGTEAL_PROXY_UNIX_DIR", &deep)]);
     insta::assert_snapshot!(out);

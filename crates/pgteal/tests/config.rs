@@ -42,7 +42,7 @@ fn answer(text: &str, env: &[(&str, &str)]) -> String {
 
 #[test]
 fn each_mistake_has_its_answer() {
-    let edits: [(&str, &str, &str); 27] = [
+    let edits: [(&str, &str, &str); 28] = [
         ("as it is", "", ""),
         ("unknown key", "drain_budget_ms", "drain_bugdet_ms"),
         ("unknown key without neighbour", "deadline_ms = 3000", "colour = 1"),
@@ -70,6 +70,7 @@ fn each_mistake_has_its_answer() {
         ("clients' certificates", "[switch]", "[proxy]\nauth = \"cert\"\n[switch]"),
         ("console", "[switch]", "[proxy]\nadmin_listen = [\"10.0.0.1:1\"]\n[switch]"),
         ("balancers", "[switch]", "[proxy]\nproxy_protocol_listen = [\"127.0.0.1:1\"]\n[switch]"),
+        ("nobody to read from", "[switch]", "[proxy]\nread_fallback = \"refuse\"\n[switch]"),
         ("certificate alone", "[switch]", "[proxy]\ntls_cert = \"x\"\n[switch]"),
         ("listen", "[switch]", "[proxy]\nlisten = [\"here\"]\n[switch]"),
         ("waiver misspelt", "[switch]", "[[checks.waivers]]\nchekc = \"x\"\n[switch]"),

@@ -6,7 +6,7 @@ use super::conninfo::split_password;
 use super::keys;
 use super::load::Origins;
 use super::schema::schema;
-use super::{Auth, ClientCert, Config, ConfigError, Provider};
+use super::{Auth, ClientCert, Config, ConfigError, Provider, ReadFallback};
 
 /// Checks every value.
 pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), ConfigError> {
