@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pgteal_proxy::{Config, Proxy};
 use pgteal_testkit::{Cluster, wait_until};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_postgres::{Client, Error, NoTls};
 
 use crate::world::{Row, World, console, servers, value};
@@ -43,7 +44,7 @@ impl Fleet {
         let dir = tempfile::tempdir().unwrap();
         let (blue_ports, green_ports) = listed(&blue, &green);
         let text = format!(
-            "listen = [\"127.0.0.1:0\"]\nthreads = 2\nunix_dir = \"{dir}\"\nstate_file = \"{dir}/state.json\"\n\
+            "listen = [\"127.0.0.1:0\"]\nmetrics = \"127.0.0.1:0\"\nthreads = 2\nunix_dir = \"{dir}\"\nstate_file = \"{dir}/state.json\"\n\
              [blue]\nhost = \"127.0.0.1\"\nport = {}\nreplicas = {}\n[green]\nhost = \"127.0.0.1\"\nport = {}\nreplicas = {}\n\
              [auth]\nmethod = \"trust\"\nservice_user = \"postgres\"\n\
              [reads]\nlisten = [\"127.0.0.1:0\"]\ncheck_interval_ms = 100\n{reads}",
@@ -78,6 +79,17 @@ impl Fleet {
         let port = server.port().to_string();
         let rows = self.world.rows("SHOW ROUTES").await;
         rows.into_iter().find(|row| row["port"] == port).unwrap()
+    }
+
+    /// The number that the metrics give for a replica.
+    pub async fn metric(&self, name: &str, replica: &Cluster) -> Option<f64> {
+        let address = self.world.proxy.as_ref().unwrap().metrics().unwrap();
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).await.unwrap();
+        let start = format!("pgteal_proxy_{name}{{side=\"blue\",server=\"127.0.0.1:{}\"}} ", replica.port());
+        page.lines().find_map(|line| line.strip_prefix(&start)).map(|number| number.parse().unwrap())
     }
 
     /// Waits until the proxy thinks so of a replica.

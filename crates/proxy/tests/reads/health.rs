@@ -45,6 +45,8 @@ async fn a_replica_that_is_behind_gets_no_sessions_until_it_is_not() {
     fleet.until(behind, "behind").await;
     let lag: u64 = fleet.shown(behind).await["lag_ms"].parse().unwrap();
     assert!(lag > 500, "{lag}");
+    assert!(fleet.metric("replica_lag_seconds", behind).await.unwrap() > 0.5);
+    assert_eq!(fleet.metric("replica_fit", behind).await, Some(0.0));
     for _ in 0..4 {
         assert_eq!(port_of(&fleet.reader().await).await, level.port());
     }

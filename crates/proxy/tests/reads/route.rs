@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use tokio_postgres::config::TargetSessionAttrs;
+
 use crate::fleet::{Fleet, connect, port_of, said};
 use crate::world::value;
 
@@ -32,6 +34,8 @@ async fn readers_are_spread_over_the_replicas_and_see_what_a_replica_says() {
         let row = fleet.shown(server).await;
         assert_eq!((row["sessions"].as_str(), row["route"].as_str()), (sessions, route), "{row:?}");
     }
+    assert_eq!(fleet.metric("replica_connections", one).await, Some(15.0));
+    assert_eq!(fleet.metric("replica_fit", one).await, Some(1.0));
     let upstreams = fleet.world.rows("SHOW UPSTREAMS").await;
     assert_eq!(upstreams.iter().filter(|row| row["port"] == two.port().to_string()).count(), 15);
     assert!(fleet.world.rows("SHOW SESSIONS").await.iter().all(|row| row["reads"] == "yes"));
@@ -52,6 +56,8 @@ async fn readers_are_spread_over_the_replicas_and_see_what_a_replica_says() {
             (reader.simple_query(sql).await.unwrap_err(), one.connect("postgres").await.unwrap());
         assert_eq!(said(&through), said(&direct.simple_query(sql).await.unwrap_err()), "{sql}");
     }
+    // What drivers ask who want a standby (`target_session_attrs`).
+    connect(fleet.reads().target_session_attrs(TargetSessionAttrs::ReadOnly)).await.unwrap();
     // Writers are where they were.
     assert_eq!(port_of(&fleet.world.client().await).await, fleet.world.blue.port());
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pgteal_testkit::wait_until;
 
-use crate::fleet::{Fleet, port_of, ports};
+use crate::fleet::{Fleet, port_of, ports, said};
 use crate::world::value;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -30,6 +30,7 @@ async fn readers_go_to_replicas_of_the_new_side_and_see_no_error() {
         }));
     }
     let idle = fleet.reader().await;
+    idle.batch_execute("select pg_advisory_lock(7)").await.unwrap();
     for (to, epoch) in [("green", 1), ("blue", 2), ("green", 3)] {
         let repointed = fleet.world.switch(to, epoch).await;
         assert_eq!((repointed["moved"].as_str(), repointed["ended"].as_str()), ("9", "0"), "{repointed:?}");
@@ -43,6 +44,8 @@ async fn readers_go_to_replicas_of_the_new_side_and_see_no_error() {
         };
         wait_until("reads on the new side", Duration::from_secs(30), more).await.unwrap();
     }
+    let locks = "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()";
+    assert_eq!(value(&idle, locks).await, "1");
     stop.store(true, SeqCst);
     let mut on = [0; 2];
     for task in tasks {
@@ -79,4 +82,23 @@ async fn readers_are_held_and_go_to_the_primary_of_a_side_without_replicas() {
     // Back: it reads from the replica again.
     assert_eq!(fleet.world.switch("blue", 2).await["moved"], "2");
     assert_eq!(port_of(&reader).await, fleet.blue[0].port());
+}
+
+/// A replica refuses writes whatever becomes of its primary, so nobody waits for the end of a fence.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_replica_refuses_is_refused_at_once_under_a_fence_too() {
+    let fleet = Fleet::new(1, 0, "[limits]\nfence_wait_ms = 600000").await;
+    // As a controller that is gone leaves it: fenced, and a hold that ended by itself.
+    fleet.world.blue.sql("alter database postgres set default_transaction_read_only = on").await.unwrap();
+    fleet.world.command("HOLD EPOCH 1 LIMIT 1 RUN 'test'").await;
+    let began_fenced = async || {
+        let reader = fleet.reader().await;
+        let fenced = value(&reader, "show default_transaction_read_only").await;
+        if fenced == "on" { Ok(reader) } else { Err(fenced) }
+    };
+    let bound = Duration::from_secs(30);
+    let reader = wait_until("a reader that begins under the fence", bound, began_fenced).await.unwrap();
+    let insert = reader.simple_query("insert into t values (1)");
+    let error = tokio::time::timeout(bound, insert).await.unwrap().unwrap_err();
+    assert_eq!(said(&error).0, "25006");
 }
