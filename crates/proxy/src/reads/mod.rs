@@ -165,9 +165,10 @@ impl Replicas {
         Some(Berth(Arc::clone(replica)))
     }
 
-    /// Whether any takes sessions, as far as is known.
-    fn any(&self) -> bool {
-        self.all.iter().any(|replica| replica.rank().is_some())
+    /// Whether any that was not tried takes sessions, as far as is known.
+    pub(crate) fn has_more(&self, tried: &[Arc<Replica>]) -> bool {
+        let is_tried = |replica| tried.iter().any(|one| Arc::ptr_eq(one, replica));
+        self.all.iter().any(|replica| !is_tried(replica) && replica.rank().is_some())
     }
 
     /// What is thought of each.
@@ -238,7 +239,7 @@ impl Reads {
     /// Why readers would be refused on a side, when they would.
     pub(crate) fn refusal(&self, side: Side) -> Option<String> {
         let replicas = self.of(side);
-        if self.falls_back() || replicas.any() {
+        if self.falls_back() || replicas.has_more(&[]) {
             return None;
         }
         Some(format!("no replica of {side} takes sessions: {}", replicas.shown(self.config.max_lag())))

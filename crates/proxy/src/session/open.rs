@@ -101,7 +101,7 @@ async fn open(
     while let Some(berth) = replicas.choose(&tried) {
         let replica = Arc::clone(berth.replica());
         tried.push(Arc::clone(&replica));
-        let is_last = !may_fall_back && tried.len() == replicas.all().len();
+        let is_last = !may_fall_back && !replicas.has_more(&tried);
         let limit = if is_last { limit } else { limit.min(REPLICA) };
         match open_at(shared, &replica.target, startup, origin, course, Some(berth), limit).await {
             Ok(opened) => return Ok(opened),

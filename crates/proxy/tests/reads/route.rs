@@ -1,7 +1,10 @@
 //! How clients take the read route, and where it leads them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use pgteal_testkit::wait_until;
+use tokio_postgres::NoTls;
 use tokio_postgres::config::TargetSessionAttrs;
 
 use crate::fleet::{Fleet, connect, port_of, said};
@@ -56,6 +59,15 @@ async fn readers_are_spread_over_the_replicas_and_see_what_a_replica_says() {
             (reader.simple_query(sql).await.unwrap_err(), one.connect("postgres").await.unwrap());
         assert_eq!(said(&through), said(&direct.simple_query(sql).await.unwrap_err()), "{sql}");
     }
+    let (slept, ()) = tokio::join!(reader.simple_query("select pg_sleep(600)"), async {
+        let busy = async || {
+            let busy = fleet.shown(one).await["busy"].clone();
+            if busy == "1" { Ok(()) } else { Err(busy) }
+        };
+        wait_until("the reader to be busy", Duration::from_secs(30), busy).await.unwrap();
+        reader.cancel_token().cancel_query(NoTls).await.unwrap();
+    });
+    assert_eq!(said(&slept.unwrap_err()).0, "57014");
     // What drivers ask who want a standby (`target_session_attrs`).
     connect(fleet.reads().target_session_attrs(TargetSessionAttrs::ReadOnly)).await.unwrap();
     // Writers are where they were.
