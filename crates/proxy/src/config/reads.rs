@@ -1,5 +1,5 @@
-//! Owns the settings of the read route: where its clients come in, which replicas a side has, how far behind they may be, and
-//! what becomes of readers when there is none. Refuses to connect to any.
+//! Owns the settings of the read route: where its clients come in, which replicas a side has, how far behind they may
+//! be, and what becomes of readers when there is none. Refuses to connect to any.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,7 +17,8 @@ pub struct ReadsConfig {
     pub listen: Vec<SocketAddr>,
     /// What becomes of a reader's login when no replica takes it.
     pub fallback: ReadFallback,
-    /// A replica that is further behind its primary than this, in milliseconds, gets no new sessions; 0: however far it is.
+    /// A replica that is further behind its primary than this, in milliseconds, gets no new sessions; 0: however far it
+    /// is.
     pub max_replica_lag_ms: u64,
     /// How often each replica and the primary are asked how far they are, in milliseconds.
     pub check_interval_ms: u64,

@@ -1,8 +1,9 @@
 //! Owns `SHOW ROUTES`: the servers that sessions can be on. Changes nothing.
 //!
-//! `active` is the side that new transactions go to. `sessions` are on the server, `busy` of them inside a transaction; `ahead` are
-//! connections opened there for sessions of the other side, `left` those that sessions have left and that are soon closed,
-//! `free` those that the next client of their kind may have. Replicas have `health` and `lag_ms`, of the last check.
+//! `active` is the side that new transactions go to. `sessions` are on the server, `busy` of them inside a transaction;
+//! `ahead` are connections opened there for sessions of the other side, `left` those that sessions have left and that
+//! are soon closed, `free` those that the next client of their kind may have. Replicas have `health` and `lag_ms`, of
+//! the last check.
 
 use std::collections::HashMap;
 use std::sync::Arc;

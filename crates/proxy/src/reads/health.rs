@@ -1,5 +1,5 @@
-//! Owns what is thought of one replica: whether it takes new sessions, why not, and when it is asked again. Pure: it neither asks
-//! servers nor looks at the clock.
+//! Owns what is thought of one replica: whether it takes new sessions, why not, and when it is asked again. Pure: it
+//! neither asks servers nor looks at the clock.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Owns the replicas that readers are sent to: which one is next, how many connections each has, what is thought of it.
 //! Refuses to open connections for clients.
 //!
-//! `trail` tells how far behind a replica is, `health` what is thought of it, `watch` asks the servers, and `wish` reads which
-//! route a client wants.
+//! `trail` tells how far behind a replica is, `health` what is thought of it, `watch` asks the servers, and `wish`
+//! reads which route a client wants.
 
 mod health;
 mod trail;
@@ -147,7 +147,8 @@ impl Replicas {
         &self.all
     }
 
-    /// A place on the one that takes sessions and has the fewest connections, of those not tried yet; among equals in turns.
+    /// A place on the one that takes sessions and has the fewest connections, of those not tried yet; among equals in
+    /// turns.
     pub(crate) fn choose(&self, tried: &[Arc<Replica>]) -> Option<Berth> {
         let mut last = lock(&self.last);
         let count = self.all.len();

@@ -1,10 +1,10 @@
-//! Owns the memory of where a primary's log was at which time, by which it is told how far behind a replica is. Refuses to ask
-//! servers.
+//! Owns the memory of where a primary's log was at which time, by which it is told how far behind a replica is. Refuses
+//! to ask servers.
 //!
-//! A replica that has replayed what the primary had written at some instant is no further behind than that instant. This needs
-//! no clock but ours, and stays 0 with a primary that nobody writes to, where the time of the last replayed transaction
-//! (`pg_last_xact_replay_timestamp`) says hours; and a replica that is cut off from its primary does not seem to be level with
-//! it for having replayed all that it received.
+//! A replica that has replayed what the primary had written at some instant is no further behind than that instant.
+//! This needs no clock but ours, and stays 0 with a primary that nobody writes to, where the time of the last replayed
+//! transaction (`pg_last_xact_replay_timestamp`) says hours; and a replica that is cut off from its primary does not
+//! seem to be level with it for having replayed all that it received.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -50,8 +50,8 @@ impl Trail {
         }
     }
 
-    /// For how long at most a replica that has replayed so far has not had all that the primary had. `None` when nobody knows
-    /// where the primary is.
+    /// For how long at most a replica that has replayed so far has not had all that the primary had. `None` when nobody
+    /// knows where the primary is.
     pub(super) fn behind(&self, replayed: Position, now: Instant) -> Option<Duration> {
         self.0.back()?;
         let missing = self.0.partition_point(|(position, _)| *position <= replayed);

@@ -1,5 +1,5 @@
-//! Owns the checks of replicas and their primaries: one connection of the proxy's service role to each, asked again and again how
-//! far it is. Refuses to judge the answers.
+//! Owns the checks of replicas and their primaries: one connection of the proxy's service role to each, asked again and
+//! again how far it is. Refuses to judge the answers.
 //!
 //! The functions that are called every role may call (PostgreSQL documentation, "System Administration Functions").
 

@@ -1,5 +1,5 @@
-//! Owns the reading of a client's wish for a route out of its startup packet: `pgteal.route`, as a parameter or in `options`. What
-//! was read is taken out, so that no server sees it. Refuses to know what the routes are.
+//! Owns the reading of a client's wish for a route out of its startup packet: `pgteal.route`, as a parameter or in
+//! `options`. What was read is taken out, so that no server sees it. Refuses to know what the routes are.
 
 use pgteal_wire::startup::StartupMessage;
 

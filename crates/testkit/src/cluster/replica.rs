@@ -1,5 +1,5 @@
-//! How a cluster gets a physical replica: a base backup of its own that streams. Owns its making. Refuses to know what the test
-//! does with it.
+//! How a cluster gets a physical replica: a base backup of its own that streams. Owns its making. Refuses to know what
+//! the test does with it.
 
 use super::{Cluster, ClusterError};
 use crate::port::PortLease;
