@@ -386,10 +386,6 @@ async fn take_or_open(
     {
         return Ok((upstream, BytesMut::new()));
     }
-    if origin.route == Route::Read {
-        // None is opened for two of them: the next one is to go to the replica that has the fewest then.
-        return open_first(shared, origin, course).await;
-    }
     let home = kind.and_then(|kind| shared.pool.home(kind.clone()));
     let mut tries = 1;
     let (mut upstream, notices) = loop {
@@ -424,19 +420,12 @@ async fn begin(
         Ok(opened) => opened,
         Err(error) => {
             tracing::info!(%error, "no upstream for a new session");
-            if let OpenError::Login(login) = &error {
-                if login.is_authentication_failure() {
-                    Stats::count(&shared.stats.login_failures);
-                    shared.login.policy.lookup().login_failed(origin.user());
-                    shared.pool.refused(origin.user());
-                }
-                let _ = stream.write_all(&login.client_bytes(origin.user())).await;
-                let _ = stream.shutdown().await;
-                return None;
+            if error.is_authentication_failure() {
+                Stats::count(&shared.stats.login_failures);
+                shared.login.policy.lookup().login_failed(origin.user());
+                shared.pool.refused(origin.user());
             }
-            // Of a driver that knows several hosts this is the code by which it goes on to the next one.
-            let code = if let OpenError::NoReplica(_) = error { "57P03" } else { "08006" };
-            refuse(stream, Report::fatal(code, error.to_string())).await;
+            tell(stream, &error.client_bytes(origin.user())).await;
             return None;
         }
     };
@@ -488,11 +477,16 @@ fn welcome(upstream: &Upstream, notices: &BytesMut, key: Option<&CancelKey>) -> 
     out
 }
 
-pub(crate) async fn refuse(mut stream: Stream, report: Report) {
+pub(crate) async fn refuse(stream: Stream, report: Report) {
     let mut out = BytesMut::new();
     report.encode(&mut out);
+    tell(stream, &out).await;
+}
+
+/// The last words to a client.
+async fn tell(mut stream: Stream, bytes: &[u8]) {
     let told = async {
-        stream.write_all(&out).await?;
+        stream.write_all(bytes).await?;
         stream.shutdown().await
     };
     let _ = tokio::time::timeout(std::time::Duration::from_secs(1), told).await;

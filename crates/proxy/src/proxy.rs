@@ -341,6 +341,7 @@ fn thin_out(shared: &Shared) {
 /// Tells sessions whose second upstream fell behind to bring it up to date, all at once.
 pub(crate) fn refresh_stale(shared: &Shared) {
     let Some(side) = shared.warm_side() else { return };
+    shared.mark_left();
     let behind = |entry: &Arc<Entry>| entry.stale.load(Relaxed) || entry.details().locks;
     for entry in shared.registry.all().into_iter().filter(behind) {
         entry.tell(Command::Warm { side, reply: None });
@@ -363,6 +364,7 @@ fn stale(shared: &Shared) -> Vec<Arc<Entry>> {
     if shared.warm_side().is_none() {
         return Vec::new();
     }
+    shared.mark_left();
     let mut all = shared.registry.all();
     all.retain(|entry| lags(shared, entry));
     all

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use pgteal_wire::cancel::CancelKey;
 
-use crate::reads::Berth;
+use crate::reads::{Berth, Replica};
 use crate::route::Side;
 
 /// What a connection is there for.
@@ -114,6 +114,11 @@ impl Ticket {
     /// Says what the connection is there for from now on.
     pub(crate) fn set(&self, used_for: Use) {
         self.line.used_for.store(used_for as u8, Relaxed);
+    }
+
+    /// The replica that the connection goes to, if it goes to one.
+    pub(crate) fn replica(&self) -> Option<&Arc<Replica>> {
+        self.line.berth.as_ref().map(Berth::replica)
     }
 
     /// It is no session's, until somebody takes it.

@@ -1,7 +1,7 @@
 //! Owns what every part of one running proxy shares. Refuses to do anything with it.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
@@ -14,10 +14,10 @@ use crate::lobby::Lobby;
 use crate::login::Login;
 use crate::pool::Pool;
 use crate::quota::Quota;
-use crate::reads::Reads;
+use crate::reads::{Berth, Reads};
 use crate::recorder::Recorder;
 use crate::registry::Registry;
-use crate::roll::Roll;
+use crate::roll::{Line, Roll, Use};
 use crate::route::Side;
 use crate::session::Vocabulary;
 use crate::stats::Stats;
@@ -126,6 +126,25 @@ impl Shared {
             tracing::info!("certificates and keys are read again");
         }
         refused
+    }
+
+    /// Marks sessions whose connection ahead goes to a replica that takes none any more: it is opened again elsewhere.
+    pub(crate) fn mark_left(&self) {
+        if self.reads.all().next().is_none() {
+            return;
+        }
+        let is_left = |line: &Line| {
+            let replica = line.berth.as_ref().map(Berth::replica);
+            line.used_for() == Use::Ahead
+                && replica.is_some_and(|replica| self.reads.is_left(line.side, replica))
+        };
+        let lines = self.roll.all();
+        let left: HashSet<u64> =
+            lines.iter().filter(|line| is_left(line)).filter_map(|line| line.session()).collect();
+        if !left.is_empty() {
+            let all = self.registry.all();
+            all.iter().filter(|one| left.contains(&one.id)).for_each(|one| one.stale.store(true, Relaxed));
+        }
     }
 
     pub(crate) fn warm_side(&self) -> Option<Side> {

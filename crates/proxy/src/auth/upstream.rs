@@ -196,15 +196,17 @@ impl UpstreamError {
         (fields.sqlstate() == "53300").then_some(if of_role { Want::OfRole } else { Want::OfAny })
     }
 
-    /// Whether the server did not take part: nobody answered in time, or it does not take logins now (class 57, "operator
-    /// intervention").
+    /// Whether the server is not there for anybody, whoever asks and for what: it cannot be reached, or takes no logins now
+    /// (`cannot_connect_now`). How long it takes from the startup packet on may be the client's own doing
+    /// (`post_auth_delay`, for one, is any client's to set).
     #[must_use]
     pub fn is_no_answer(&self) -> bool {
         match self {
-            Self::Target(_) | Self::Io { .. } | Self::Timeout { .. } | Self::Protocol { .. } => true,
+            Self::Target(_) => true,
+            Self::Io { stage, .. } | Self::Timeout { stage, .. } => *stage == Stage::Connecting,
             Self::Refused { response, .. } => {
                 Fields::parse(response.get(frame::HEADER_LEN..).unwrap_or_default())
-                    .is_ok_and(|fields| fields.sqlstate().starts_with("57"))
+                    .is_ok_and(|fields| fields.sqlstate() == "57P03")
             }
             _ => false,
         }
@@ -451,6 +453,35 @@ impl Login<'_> {
             user: shown(self.user),
             method: method.to_owned(),
             have: self.credentials.kind(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn only_what_no_client_can_bring_about_tells_that_a_server_is_not_there() {
+        let limit = Duration::from_secs(1);
+        for (stage, expected) in [
+            (Stage::Connecting, true),
+            (Stage::AwaitingRequest, false),
+            (Stage::Authenticating, false),
+            (Stage::AwaitingReady, false),
+        ] {
+            let timeout = UpstreamError::Timeout { server: "s".into(), stage, limit };
+            assert_eq!(timeout.is_no_answer(), expected, "{stage}");
+            let source = io::ErrorKind::ConnectionReset.into();
+            let lost = UpstreamError::Io { server: "s".into(), stage, source };
+            assert_eq!(lost.is_no_answer(), expected, "{stage}");
+        }
+        for (code, expected) in [("57P03", true), ("57P01", false), ("53300", false), ("28000", false)] {
+            let mut response = BytesMut::new();
+            Report::fatal(code, "no").encode(&mut response);
+            let refused = UpstreamError::Refused { server: "s".into(), response: response.freeze() };
+            assert_eq!(refused.is_no_answer(), expected, "{code}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Owns the settings of the read route: where its clients come in, which replicas a side has, how far behind they may
 //! be, and what becomes of readers when there is none. Refuses to connect to any.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ pub struct ReadsConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReadFallback {
-    /// It goes to the primary, and stays there for its life.
+    /// It goes to the primary, and is on primaries for its life.
     #[default]
     Primary,
     /// It is refused.
@@ -87,6 +88,13 @@ impl ReadsConfig {
         let mut all = 0;
         for server in [Some(&config.blue), config.green.as_ref()].into_iter().flatten() {
             all += server.replicas()?.len();
+            let mut known = HashSet::new();
+            for replica in server.replicas()? {
+                let (host, port) = (replica.host.to_ascii_lowercase(), replica.port);
+                if !known.insert((host, port)) {
+                    return bad("replicas", format!("lists {}:{port} twice", replica.host));
+                }
+            }
             if server.replicas.len() > Self::MOST {
                 return bad("replicas", format!("lists more than {} servers", Self::MOST));
             }
@@ -174,6 +182,7 @@ mod tests {
         for (more, key) in [
             ("[reads]\nfallback = \"refuse\"", "reads.fallback"),
             ("replicas = [\"b:x\"]", "replicas"),
+            ("replicas = [\"b\", \"c\", \"B:5432\"]", "replicas"),
             ("[reads]\nmax_replica_lag_ms = 3600001", "reads.max_replica_lag_ms"),
             ("[reads]\ncheck_interval_ms = 99", "reads.check_interval_ms"),
         ] {

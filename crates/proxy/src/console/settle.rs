@@ -13,9 +13,14 @@ use crate::shared::Shared;
 pub(super) async fn settle(shared: &Shared, epoch: u64, limit: Duration) -> Result<Answer, Refusal> {
     shared.gate.held_by(epoch)?;
     if let Some(side) = shared.warm_side() {
+        shared.mark_left();
         let behind: Vec<_> = shared.registry.all().into_iter().filter(is_behind).collect();
         if !behind.is_empty() {
             round::tell(shared, &behind, side, limit, None).await;
+        }
+        if let Some(why) = shared.reads.refusal(side) {
+            // They took readers when these were made ready. Said at the end: whoever goes on all the same needs the rest.
+            return Err(Refusal::not_now(format!("{why}; and reads.fallback is \"refuse\"")));
         }
     }
     let census = census(shared);

@@ -14,14 +14,14 @@ pub(super) struct Seen {
     pub(super) in_recovery: bool,
     /// Of another cluster than the primary, as far as that is known.
     pub(super) is_foreign: bool,
-    /// `None` when the primary or the replica does not tell where it is.
+    /// `None` when nobody knows: the primary was not heard yet, or the replica does not tell where it is.
     pub(super) lag: Option<Duration>,
 }
 
 /// What is thought of a replica.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// Not checked yet.
+    /// Not checked yet; or its lag is bounded, and nobody knows it.
     #[default]
     Unknown,
     Fit,
@@ -53,6 +53,7 @@ pub(super) struct Health {
     pub(super) standing: Standing,
     pub(super) lag: Option<Duration>,
     failures: u32,
+    checks: u32,
 }
 
 impl Health {
@@ -60,16 +61,16 @@ impl Health {
     pub(super) fn answered(&mut self, seen: Seen, max_lag: Option<Duration>) -> bool {
         self.failures = 0;
         self.lag = seen.lag;
-        let is_behind = seen.lag.zip(max_lag).is_some_and(|(lag, most)| lag > most);
-        self.stands(match seen {
-            Seen { in_recovery: false, .. } => Standing::Primary,
-            Seen { is_foreign: true, .. } => Standing::Foreign,
-            _ if is_behind => Standing::Behind,
+        self.stands(match (seen, max_lag) {
+            (Seen { in_recovery: false, .. }, _) => Standing::Primary,
+            (Seen { is_foreign: true, .. }, _) => Standing::Foreign,
+            (Seen { lag: None, .. }, Some(_)) => Standing::Unknown,
+            (Seen { lag: Some(lag), .. }, Some(most)) if lag > most => Standing::Behind,
             _ => Standing::Fit,
         })
     }
 
-    /// A check, or a session's login, was not answered. True as above.
+    /// Nobody answered a check, or a session's connection. True as above.
     pub(super) fn failed(&mut self, why: String) -> bool {
         self.failures = self.failures.saturating_add(1);
         self.lag = None;
@@ -86,14 +87,26 @@ impl Health {
         changed
     }
 
-    /// The order in which replicas are asked for; `None` for those that get no sessions.
-    pub(super) const fn rank(&self) -> Option<u8> {
-        match (&self.standing, self.failures) {
-            (Standing::Fit, 0) => Some(0),
-            (Standing::Unknown, 0) => Some(1),
-            (Standing::Fit | Standing::Unknown, _) => Some(2),
+    /// The order in which replicas are asked for; `None` for those that get no sessions. `bounded` tells whether their lag
+    /// is: then nobody goes where it is not known.
+    pub(super) const fn rank(&self, bounded: bool) -> Option<u8> {
+        match (&self.standing, self.failures, self.lag) {
+            (Standing::Unknown, ..) if bounded => None,
+            (Standing::Fit, 0, Some(_)) => Some(0),
+            (Standing::Fit | Standing::Unknown, 0, _) => Some(1),
+            (Standing::Fit | Standing::Unknown, ..) => Some(2),
             _ => None,
         }
+    }
+
+    /// Never checked to an end.
+    pub(super) const fn is_new(&self) -> bool {
+        matches!(self.standing, Standing::Unknown) && self.checks == 0
+    }
+
+    /// A check came to its end, whatever it found.
+    pub(super) const fn checked(&mut self) {
+        self.checks = self.checks.saturating_add(1);
     }
 
     /// How long until the next check.
@@ -118,36 +131,37 @@ mod tests {
     #[test]
     fn who_does_not_answer_three_times_gets_no_sessions_until_it_answers() {
         let mut health = Health::default();
-        assert_eq!(health.rank(), Some(1));
+        assert_eq!((health.rank(false), health.rank(true)), (Some(1), None));
         assert!(health.answered(LEVEL, None));
-        assert_eq!(health.rank(), Some(0));
+        assert_eq!(health.rank(true), Some(0));
         for (rank, wait, told) in
             [(Some(2), 1, false), (Some(2), 1, false), (None, 1, true), (None, 2, false), (None, 4, false)]
         {
             assert_eq!(health.failed("gone".into()), told);
-            assert_eq!((health.rank(), health.wait(SECOND)), (rank, wait * SECOND));
+            assert_eq!((health.rank(true), health.wait(SECOND)), (rank, wait * SECOND));
         }
         (0..100).for_each(|_| assert!(!health.failed("gone".into())));
         assert_eq!(health.wait(SECOND), LONGEST_WAIT);
         assert_eq!(health.standing.shown(), "down: gone");
         assert!(health.answered(LEVEL, None));
-        assert_eq!((health.rank(), health.wait(SECOND)), (Some(0), SECOND));
+        assert_eq!((health.rank(true), health.wait(SECOND)), (Some(0), SECOND));
     }
 
     #[test]
-    fn what_is_behind_or_no_replica_gets_no_sessions() {
+    fn what_is_behind_or_unknown_or_no_replica_gets_no_sessions() {
         let lag = |lag| Seen { lag, ..LEVEL };
-        for (seen, most, standing) in [
-            (lag(Some(SECOND)), Some(SECOND), Standing::Fit),
-            (lag(Some(2 * SECOND)), Some(SECOND), Standing::Behind),
-            (lag(Some(2 * SECOND)), None, Standing::Fit),
-            (lag(None), Some(SECOND), Standing::Fit),
-            (Seen { in_recovery: false, ..LEVEL }, None, Standing::Primary),
-            (Seen { is_foreign: true, ..LEVEL }, None, Standing::Foreign),
+        for (seen, most, standing, rank) in [
+            (lag(Some(SECOND)), Some(SECOND), Standing::Fit, Some(0)),
+            (lag(Some(2 * SECOND)), Some(SECOND), Standing::Behind, None),
+            (lag(Some(2 * SECOND)), None, Standing::Fit, Some(0)),
+            (lag(None), Some(SECOND), Standing::Unknown, None),
+            (lag(None), None, Standing::Fit, Some(1)),
+            (Seen { in_recovery: false, ..LEVEL }, None, Standing::Primary, None),
+            (Seen { is_foreign: true, ..LEVEL }, None, Standing::Foreign, None),
         ] {
             let mut health = Health::default();
             health.answered(seen, most);
-            assert_eq!(health.rank().is_some(), standing == Standing::Fit, "{seen:?}");
+            assert_eq!(health.rank(most.is_some()), rank, "{seen:?}");
             assert_eq!(health.standing, standing, "{seen:?}");
         }
     }

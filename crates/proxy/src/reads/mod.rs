@@ -1,26 +1,28 @@
 //! Owns the replicas that readers are sent to: which one is next, how many connections each has, what is thought of it.
 //! Refuses to open connections for clients.
 //!
-//! `trail` tells how far behind a replica is, `health` what is thought of it, `watch` asks the servers, and `wish`
+//! `trail` tells how far behind a replica is, `health` what is thought of it, `check` asks the servers, and `wish`
 //! reads which route a client wants.
 
+mod check;
 mod health;
 mod trail;
-mod watch;
 mod wish;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::{Notify, watch};
+
 use crate::auth::{Target, TargetError};
 use crate::config::{Config, ConfigError, ReadFallback, ReadsConfig, ServerConfig};
 use crate::route::Side;
 
+pub(crate) use check::watch;
 pub(crate) use health::Standing;
 use health::{Health, Seen};
 use trail::{Position, Trail};
-pub(crate) use watch::watch;
 pub(crate) use wish::take as take_wish;
 
 /// Why replicas cannot be used.
@@ -39,6 +41,8 @@ pub(crate) struct Replica {
     pub(crate) target: Arc<Target>,
     connections: AtomicUsize,
     health: Mutex<Health>,
+    /// Somebody met trouble there: it is to be checked now.
+    pub(crate) suspected: Notify,
 }
 
 /// The replicas of one side, and what is known of their primary.
@@ -51,6 +55,10 @@ pub(crate) struct Replicas {
     trail: Mutex<Trail>,
     /// 0: not known.
     system: AtomicU64,
+    /// The lag of a replica that takes sessions is bounded.
+    bounded: bool,
+    /// Told after each check.
+    checked: watch::Sender<()>,
 }
 
 /// One connection's place on a replica.
@@ -98,8 +106,8 @@ impl Replica {
         self.target.shown()
     }
 
-    fn rank(&self) -> Option<u8> {
-        lock(&self.health).rank()
+    fn rank(&self, bounded: bool) -> Option<u8> {
+        lock(&self.health).rank(bounded)
     }
 
     /// It did not answer.
@@ -123,6 +131,7 @@ impl Replicas {
         server: Option<&ServerConfig>,
         iterations: u32,
         primary: Option<&Arc<Target>>,
+        bounded: bool,
     ) -> Result<Self, ReplicaError> {
         let mut all = Vec::new();
         for config in server.map(ServerConfig::replicas).transpose()?.unwrap_or_default() {
@@ -132,6 +141,7 @@ impl Replicas {
                 target,
                 connections: AtomicUsize::new(0),
                 health: Mutex::default(),
+                suspected: Notify::new(),
             }));
         }
         Ok(Self {
@@ -140,6 +150,8 @@ impl Replicas {
             last: Mutex::default(),
             trail: Mutex::default(),
             system: AtomicU64::new(0),
+            bounded,
+            checked: watch::Sender::new(()),
         })
     }
 
@@ -156,7 +168,7 @@ impl Replicas {
         let fit = in_turn.filter_map(|at| {
             let replica = self.all.get(at)?;
             let is_tried = tried.iter().any(|one| Arc::ptr_eq(one, replica));
-            let rank = if is_tried { None } else { replica.rank() };
+            let rank = if is_tried { None } else { replica.rank(self.bounded) };
             Some(((rank?, replica.connections()), at, replica))
         });
         // The first of equals.
@@ -166,10 +178,21 @@ impl Replicas {
         Some(Berth(Arc::clone(replica)))
     }
 
+    /// Waits until the first of them is known to take sessions, or each was checked: who comes right after a start is not to
+    /// be sent elsewhere for its life because nobody has asked yet.
+    pub(crate) async fn heard(&self, limit: Duration) {
+        let is_best = |replica: &Arc<Replica>| replica.rank(self.bounded) == Some(0);
+        let is_new = |replica: &Arc<Replica>| lock(&replica.health).is_new();
+        let is_heard = |(): &()| self.all.iter().any(is_best) || !self.all.iter().any(is_new);
+        if !is_heard(&()) {
+            let _ = tokio::time::timeout(limit, self.checked.subscribe().wait_for(is_heard)).await;
+        }
+    }
+
     /// Whether any that was not tried takes sessions, as far as is known.
     pub(crate) fn has_more(&self, tried: &[Arc<Replica>]) -> bool {
         let is_tried = |replica| tried.iter().any(|one| Arc::ptr_eq(one, replica));
-        self.all.iter().any(|replica| !is_tried(replica) && replica.rank().is_some())
+        self.all.iter().any(|replica| !is_tried(replica) && replica.rank(self.bounded).is_some())
     }
 
     /// What is thought of each.
@@ -192,8 +215,8 @@ impl Replicas {
         self.system.store(system.unwrap_or(0), SeqCst);
     }
 
-    fn lag(&self, replayed: Position) -> Option<Duration> {
-        lock(&self.trail).behind(replayed, Instant::now())
+    fn lag(&self, replayed: Position, oldest: Option<Duration>) -> Option<Duration> {
+        lock(&self.trail).behind(replayed, oldest, Instant::now())
     }
 
     fn is_foreign(&self, system: Option<u64>) -> bool {
@@ -212,10 +235,10 @@ impl Reads {
         blue: &Arc<Target>,
         green: Option<&Arc<Target>>,
     ) -> Result<Self, ReplicaError> {
-        let iterations = config.auth.max_scram_iterations;
+        let (iterations, bounded) = (config.auth.max_scram_iterations, config.reads.max_lag().is_some());
         Ok(Self {
-            blue: Replicas::new(Some(&config.blue), iterations, Some(blue))?,
-            green: Replicas::new(config.green.as_ref(), iterations, green)?,
+            blue: Replicas::new(Some(&config.blue), iterations, Some(blue), bounded)?,
+            green: Replicas::new(config.green.as_ref(), iterations, green, bounded)?,
             config: config.reads.clone(),
         })
     }
@@ -237,10 +260,17 @@ impl Reads {
         self.config.fallback == ReadFallback::Primary
     }
 
-    /// Why readers would be refused on a side, when they would.
+    /// Whether a reader that has a connection to this replica ahead is to be sent elsewhere: it takes none any more, and
+    /// another server does.
+    pub(crate) fn is_left(&self, side: Side, replica: &Arc<Replica>) -> bool {
+        let replicas = self.of(side);
+        replica.rank(replicas.bounded).is_none() && (self.falls_back() || replicas.has_more(&[]))
+    }
+
+    /// Why readers would be refused on a side, when they would. Of a replica that nobody has heard yet, nobody knows.
     pub(crate) fn refusal(&self, side: Side) -> Option<String> {
         let replicas = self.of(side);
-        if self.falls_back() || replicas.has_more(&[]) {
+        if self.falls_back() || replicas.all.iter().any(|replica| replica.standing().0 == Standing::Fit) {
             return None;
         }
         Some(format!("no replica of {side} takes sessions: {}", replicas.shown(self.config.max_lag())))
@@ -258,7 +288,7 @@ mod tests {
             replicas: (1..=count).map(|port| format!("127.0.0.1:{port}")).collect(),
             ..ServerConfig::default()
         };
-        Replicas::new(Some(&config), 4096, None).unwrap()
+        Replicas::new(Some(&config), 4096, None, false).unwrap()
     }
 
     fn port(berth: &Berth) -> u16 {

@@ -50,13 +50,23 @@ impl Trail {
         }
     }
 
-    /// For how long at most a replica that has replayed so far has not had all that the primary had. `None` when nobody
-    /// knows where the primary is.
-    pub(super) fn behind(&self, replayed: Position, now: Instant) -> Option<Duration> {
+    /// For how long at most a replica that has replayed so far has not had all that the primary had. `oldest` is the age of
+    /// the last transaction that it replayed, by its own clock, and stands in for one that is behind all that is
+    /// remembered: since when, the trail cannot tell. `None` when nobody knows.
+    pub(super) fn behind(
+        &self,
+        replayed: Position,
+        oldest: Option<Duration>,
+        now: Instant,
+    ) -> Option<Duration> {
         self.0.back()?;
         let missing = self.0.partition_point(|(position, _)| *position <= replayed);
-        let since = self.0.get(missing).map(|(_, at)| *at);
-        Some(since.map_or(Duration::ZERO, |at| now.saturating_duration_since(at)))
+        let since = self.0.get(missing).map(|(_, at)| now.saturating_duration_since(*at));
+        if missing > 0 {
+            Some(since.unwrap_or_default())
+        } else {
+            oldest.max(since).filter(|_| oldest.is_some())
+        }
     }
 }
 
@@ -78,21 +88,29 @@ mod tests {
     fn lag_is_the_age_of_the_oldest_position_that_is_missing() {
         let (mut trail, start) = (Trail::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(trail.behind(Position(9), start), None);
+        assert_eq!(trail.behind(Position(9), Some(Duration::ZERO), start), None);
         for (position, seconds) in [(10, 0), (20, 1), (20, 2), (30, 3)] {
             trail.is_at(Position(position), at(seconds));
         }
-        for (replayed, seconds) in [(30, 0), (31, 0), (29, 1), (20, 1), (19, 3), (10, 3), (9, 4)] {
-            let lag = trail.behind(Position(replayed), at(4)).unwrap();
+        for (replayed, seconds) in [(30, 0), (31, 0), (29, 1), (20, 1), (19, 3), (10, 3)] {
+            let lag = trail.behind(Position(replayed), None, at(4)).unwrap();
             assert_eq!(lag, Duration::from_secs(seconds), "{replayed}");
+        }
+        // Behind all that is remembered: for how long, only the replica itself may tell.
+        assert_eq!(trail.behind(Position(9), None, at(4)), None);
+        for (oldest, lag) in
+            [(900, 900), (2, 4)].map(|(a, b)| (Duration::from_secs(a), Duration::from_secs(b)))
+        {
+            assert_eq!(trail.behind(Position(9), Some(oldest), at(4)), Some(lag));
         }
         // Nobody writes: who has all of it stays level.
         trail.is_at(Position(30), at(3_000));
-        assert_eq!(trail.behind(Position(30), at(3_000)), Some(Duration::ZERO));
-        assert_eq!(trail.behind(Position(29), at(3_000)), Some(Duration::from_secs(2_997)));
+        assert_eq!(trail.behind(Position(30), None, at(3_000)), Some(Duration::ZERO));
+        assert_eq!(trail.behind(Position(29), None, at(3_000)), Some(Duration::from_secs(2_997)));
         // A primary that is behind itself is another one.
         trail.is_at(Position(5), at(3_001));
-        assert_eq!(trail.behind(Position(5), at(3_002)), Some(Duration::ZERO));
+        assert_eq!(trail.behind(Position(5), None, at(3_002)), Some(Duration::ZERO));
+        assert_eq!(trail.behind(Position(4), None, at(3_002)), None);
     }
 
     #[test]
@@ -101,9 +119,8 @@ mod tests {
         (0..100).for_each(|n| trail.is_at(Position(n), start + Duration::from_millis(n * 100)));
         // At 0, 0.9, 1.8 and so on up to 9.9 s.
         assert_eq!(trail.0.len(), 12);
-        assert!(
-            trail.behind(Position(0), start + Duration::from_secs(10)).unwrap() >= Duration::from_secs(9)
-        );
+        let lag = trail.behind(Position(0), None, start + Duration::from_secs(10)).unwrap();
+        assert!(lag >= Duration::from_secs(9), "{lag:?}");
     }
 
     #[test]
@@ -113,7 +130,9 @@ mod tests {
             trail.is_at(Position(n), start + Duration::from_secs(n));
             assert!(trail.0.len() <= MOST);
         }
-        let lag = trail.behind(Position(0), start + Duration::from_secs(20_000)).unwrap();
+        let (oldest, now) = (trail.0[0].0, start + Duration::from_secs(20_000));
+        let lag = trail.behind(oldest, None, now).unwrap();
         assert!(lag >= ReadsConfig::LONGEST_LAG, "{lag:?}");
+        assert_eq!(trail.behind(Position(oldest.0 - 1), None, now), None);
     }
 }

@@ -152,6 +152,8 @@ pub(crate) struct Session {
     replication: bool,
     /// It began under the fence, so it may be read-only by default without having asked for that.
     read_only_by_fence: bool,
+    /// A reader that has been sent to a primary: it is on primaries from then on.
+    stays: bool,
 }
 
 impl Drop for Session {
@@ -186,7 +188,9 @@ impl Session {
         }
         upstream.ticket.belongs_to(entry.id);
         shared.registry.add(Arc::clone(&entry));
+        let stays = origin.route == Route::Read && upstream.ticket.replica().is_none();
         let read_only_by_fence = shared.gate.is_at_risk()
+            && !stays
             && second_try::is_read_only(&upstream.params)
             && !open::sets_read_only(&origin.startup);
         // After the registry: a WARM that comes now either finds us there or has set the side already.
@@ -228,6 +232,7 @@ impl Session {
             server_deaf: false,
             replication,
             read_only_by_fence,
+            stays,
         };
         if session.target.is_some() {
             session.take_words();

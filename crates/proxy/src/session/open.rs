@@ -2,8 +2,10 @@
 //! a second one. Refuses to know when.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bytes::{Bytes, BytesMut};
+use pgteal_wire::message::report::Report;
 use pgteal_wire::startup::StartupMessage;
 
 use super::Origin;
@@ -32,6 +34,9 @@ pub(crate) enum OpenError {
     NoServer(Side),
     #[error(transparent)]
     Login(#[from] UpstreamError),
+    /// Each replica refused a reader, which may not go to the primary: what the last one said.
+    #[error(transparent)]
+    ByReplica(UpstreamError),
     /// No replica takes a reader, and it may not go to the primary.
     #[error("{0}")]
     NoReplica(String),
@@ -69,9 +74,28 @@ impl OpenError {
     /// The server's own refusal, for the client.
     pub(crate) fn server_message(&self) -> Option<&[u8]> {
         match self {
-            Self::Login(UpstreamError::Refused { response, .. }) => Some(response),
+            Self::Login(UpstreamError::Refused { response, .. })
+            | Self::ByReplica(UpstreamError::Refused { response, .. }) => Some(response),
             _ => None,
         }
+    }
+
+    /// Whether the primary says that the client has not proven who it is: what a replica says of that, by rules of its own,
+    /// is no news of the user.
+    pub(crate) fn is_authentication_failure(&self) -> bool {
+        matches!(self, Self::Login(error) if error.is_authentication_failure())
+    }
+
+    /// What a client that logs in is told, as the server says it where it did.
+    pub(crate) fn client_bytes(&self, user: &[u8]) -> Bytes {
+        if let Self::Login(error) | Self::ByReplica(error) = self {
+            return error.client_bytes(user);
+        }
+        // Of a driver that knows several hosts this is the code by which it goes on to the next one.
+        let code = if let Self::NoReplica(_) = self { "57P03" } else { "08006" };
+        let mut out = BytesMut::new();
+        Report::fatal(code, self.to_string()).encode(&mut out);
+        out.freeze()
     }
 }
 
@@ -80,42 +104,80 @@ pub(crate) async fn open_first(
     shared: &Shared,
     origin: &Origin,
     course: Course,
-) -> Result<(Upstream, bytes::BytesMut), OpenError> {
-    open(shared, &origin.startup, origin, course).await
+) -> Result<(Upstream, BytesMut), OpenError> {
+    open(shared, &origin.startup, origin, course, false).await
 }
 
+/// Opens a connection to the server that a client is to be on. `stays` says that it is a reader that fell back to a primary
+/// before, and may have there what a replica would not take (`LISTEN`, a serializable default): it is on primaries for life.
 async fn open(
     shared: &Shared,
     startup: &StartupMessage,
     origin: &Origin,
     course: Course,
-) -> Result<(Upstream, bytes::BytesMut), OpenError> {
+    stays: bool,
+) -> Result<(Upstream, BytesMut), OpenError> {
     let server = shared.server(course.side).ok_or(OpenError::NoServer(course.side))?;
     let limit = shared.config.limits.upstream_login();
     if origin.route == Route::Write {
         return Ok(open_at(shared, server, startup, origin, course, None, limit).await?);
     }
-    // The next one when a replica cannot take it, and in the end the primary.
+    let until = Instant::now() + limit;
+    if !stays {
+        let opened = open_at_replica(shared, startup, origin, course, until).await;
+        if !shared.reads.falls_back() {
+            return opened;
+        } else if let Ok(opened) = opened {
+            return Ok(opened);
+        }
+    }
+    // By default it writes there as little as on a replica.
+    let mut startup = startup.clone();
+    startup.set("default_transaction_read_only", "on");
+    let left = until.saturating_duration_since(Instant::now());
+    let opened = open_at(shared, server, &startup, origin, course, None, left).await?;
+    if !stays {
+        Stats::count(&shared.stats.read_fallbacks);
+    }
+    Ok(opened)
+}
+
+/// Opens a reader's connection to a replica, and goes on to the next one when that does not take it, for whatever reason:
+/// each has rules, places and troubles of its own. Those behind it have their time too, until `until`.
+async fn open_at_replica(
+    shared: &Shared,
+    startup: &StartupMessage,
+    origin: &Origin,
+    course: Course,
+    until: Instant,
+) -> Result<(Upstream, BytesMut), OpenError> {
     let (replicas, may_fall_back) = (shared.reads.of(course.side), shared.reads.falls_back());
-    let mut tried = Vec::new();
+    let left = || until.saturating_duration_since(Instant::now());
+    replicas.heard(REPLICA.min(left() / 2)).await;
+    let (mut tried, mut refused) = (Vec::new(), None);
     while let Some(berth) = replicas.choose(&tried) {
         let replica = Arc::clone(berth.replica());
         tried.push(Arc::clone(&replica));
         let is_last = !may_fall_back && !replicas.has_more(&tried);
-        let limit = if is_last { limit } else { limit.min(REPLICA) };
+        let limit = if is_last { left() } else { REPLICA.min(left() / 2) };
         match open_at(shared, &replica.target, startup, origin, course, Some(berth), limit).await {
             Ok(opened) => return Ok(opened),
             Err(error) if error.is_no_answer() => replica.failed(error.to_string()),
-            Err(error) if error.want_of_room().is_some() => tracing::debug!(%error, "a replica is full"),
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                tracing::info!(%error, "a replica does not take a reader");
+                // Only a check tells whether that is the replica's state or this client's matter.
+                replica.suspected.notify_one();
+                refused = Some(error);
+            }
         }
     }
-    if !may_fall_back {
-        let why = replicas.shown(shared.reads.config.max_lag());
-        return Err(OpenError::NoReplica(format!("no replica of {} takes sessions: {why}", course.side)));
-    }
-    Stats::count(&shared.stats.read_fallbacks);
-    Ok(open_at(shared, server, startup, origin, course, None, limit).await?)
+    Err(refused.map_or_else(
+        || {
+            let why = replicas.shown(shared.reads.config.max_lag());
+            OpenError::NoReplica(format!("no replica of {} takes sessions: {why}", course.side))
+        },
+        OpenError::ByReplica,
+    ))
 }
 
 /// Opens a connection to one server; `berth` is its place there when that is a replica.
@@ -127,7 +189,7 @@ async fn open_at(
     course: Course,
     berth: Option<Berth>,
     limit: Duration,
-) -> Result<(Upstream, bytes::BytesMut), UpstreamError> {
+) -> Result<(Upstream, BytesMut), UpstreamError> {
     let opened = auth::log_in(server, startup, &origin.credentials, limit).await?;
     let mut params = Params::default();
     for (name, value) in &opened.parameters {
@@ -150,35 +212,44 @@ async fn open_at(
 
 /// Whether the side that a session is on takes the login that another side refused. Where it does not, what the client has
 /// proven holds no longer, and only the client could prove it anew; that its sides differ is another matter.
-async fn outdated(shared: &Shared, origin: &Origin, course: Course) -> Option<&'static str> {
-    match open(shared, &origin.startup, origin, course).await {
+async fn outdated(shared: &Shared, origin: &Origin, course: Course, stays: bool) -> Option<&'static str> {
+    match open(shared, &origin.startup, origin, course, stays).await {
         Ok((upstream, _)) => {
             upstream.close_later();
             None
         }
-        Err(OpenError::Login(error)) if error.is_password_failure() => {
+        Err(OpenError::Login(error) | OpenError::ByReplica(error)) if error.is_password_failure() => {
             Some("a login by a password that was changed since, or has expired")
         }
-        Err(OpenError::Login(error)) if error.is_authentication_failure() => {
+        Err(OpenError::Login(error) | OpenError::ByReplica(error)) if error.is_authentication_failure() => {
             Some("a login that its own server would no longer take")
         }
         Err(_) => None,
     }
 }
 
-/// Opens an upstream on a side and brings it to a session's state. `read_only` is what the session's
-/// `default_transaction_read_only` is on the side it comes from: given at startup, so that the fence's default for the
-/// database, which holds there now, does not stick to this connection after the fence is gone. `own` is the side that the
-/// session is on, if it is on one.
+/// What a session is before it gets a second upstream.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    /// The side that it is on, if it is on one.
+    pub(super) own: Option<Side>,
+    /// It is a reader that has been on a primary.
+    pub(super) stays: bool,
+    /// Its `default_transaction_read_only`: given at startup, so that the fence's default for the database, which holds on
+    /// the other side now, does not stick to this connection after the fence is gone.
+    pub(super) read_only: Option<Vec<u8>>,
+}
+
+/// Opens an upstream on a side and brings it to a session's state.
 pub(super) async fn open_second(
     shared: Arc<Shared>,
     origin: Arc<Origin>,
     side: Side,
-    own: Option<Side>,
-    read_only: Option<Vec<u8>>,
+    past: Past,
     mut want: State,
     lines: Vec<Line>,
 ) -> Result<(Upstream, State), OpenError> {
+    let Past { own, stays, read_only } = past;
     let limit = shared.config.limits.upstream_login();
     let turn = tokio::time::timeout(limit, Arc::clone(&shared.warming).acquire_owned()).await;
     let _turn = turn.map_err(|_| OpenError::NoTurn(shared.config.limits.upstream_login_ms))?;
@@ -189,10 +260,10 @@ pub(super) async fn open_second(
         startup.set("default_transaction_read_only", value);
     }
     let course = Course { side, ..shared.gate.course() };
-    let opened = open(&shared, &startup, &origin, course).await;
-    if let (Some(own), Err(OpenError::Login(error))) = (own, &opened)
+    let opened = open(&shared, &startup, &origin, course, stays).await;
+    if let (Some(own), Err(OpenError::Login(error) | OpenError::ByReplica(error))) = (own, &opened)
         && error.is_authentication_failure()
-        && let Some(why) = outdated(&shared, &origin, Course { side: own, ..course }).await
+        && let Some(why) = outdated(&shared, &origin, Course { side: own, ..course }, stays).await
     {
         return Err(OpenError::Outdated(why));
     }

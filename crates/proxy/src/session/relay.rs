@@ -468,7 +468,8 @@ impl Session {
         if self.tracker.at_boundary() {
             // Before the gate is left: who drains and then settles must find it.
             if self.target.is_some() {
-                let fits = matches!(&self.second, Second::Ready { state, .. } if self.fits(state));
+                let fits =
+                    matches!(&self.second, Second::Ready { upstream, state } if self.fits(upstream, state));
                 self.entry.stale.store(!fits, Release);
             }
             self.leave_gate();

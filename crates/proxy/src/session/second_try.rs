@@ -14,6 +14,7 @@ use pgteal_wire::tracker::Tracker;
 
 use super::again::{Again, Refusal, Standing, bound, tells_of_fence};
 use super::ending::End;
+use super::open::Past;
 use super::{Session, State, ask, open};
 use crate::gate::Before;
 use crate::registry::Command;
@@ -227,8 +228,8 @@ impl Session {
             return Ok(());
         }
         let (shared, origin) = (self.shared.clone(), self.origin.clone());
-        let want = State::of(&self.holdings);
-        match open::open_second(shared, origin, side, None, None, want, Vec::new()).await {
+        let (want, past) = (State::of(&self.holdings), Past { stays: self.stays, ..Past::default() });
+        match open::open_second(shared, origin, side, past, want, Vec::new()).await {
             Ok((upstream, _)) if is_read_only(&upstream.params) => upstream.close_later(),
             Ok((upstream, _)) => {
                 if let Some(old) = self.upstream.take() {

@@ -13,6 +13,7 @@ use super::work::HALF_SAID;
 use super::{OpenError, Second, Session, State, open, parting, second_try};
 use crate::registry::TurnAnswer;
 use crate::roll::Use;
+use crate::route::Route;
 use crate::stats::Stats;
 use crate::upstream::{TalkError, Upstream};
 
@@ -61,7 +62,8 @@ impl Session {
             return Err(End::pinned(pin));
         }
         let is_ready = matches!(&self.second, Second::Ready { upstream, state }
-            if upstream.course.side == side && state.fits(&self.holdings) && state.locks == self.holdings.locks);
+            if upstream.course.side == side && state.fits(&self.holdings) && state.locks == self.holdings.locks
+                && (self.holdings.needs_presence().is_some() || !self.is_left(upstream)));
         if let Some(what) = self.holdings.needs_presence()
             && !is_ready
         {
@@ -112,6 +114,7 @@ impl Session {
         }
         upstream.ticket.set(Use::Session);
         upstream.ticket.belongs_to(self.entry.id);
+        self.stays |= self.origin.route == Route::Read && upstream.ticket.replica().is_none();
         self.read_only_by_fence &= second_try::is_read_only(&upstream.params);
         self.upstream = Some(upstream);
         self.holdings.statements.carried();

@@ -9,10 +9,12 @@ use bytes::BytesMut;
 
 use super::ending::End;
 use super::look::{self, Looked};
+use super::open::Past;
 use super::relay::Wake;
 use super::{Second, Session, State, learn, observe, open, replay, second_try};
 use crate::registry::{Command, TurnAnswer, WarmAnswer, WarmState};
 use crate::route::Side;
+use crate::upstream::Upstream;
 
 /// While nobody waits for it, a session's state is looked at again no sooner than this after the last time.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -50,7 +52,7 @@ impl Session {
             Second::None | Second::Ready { .. } if !self.holdings.is_current() => impatient,
             _ if self.holdings.is_pinned() => false,
             Second::None => true,
-            Second::Ready { state, .. } if !self.fits(state) => impatient,
+            Second::Ready { upstream, state } if !self.fits(upstream, state) => impatient,
             Second::Ready { state, .. } => {
                 state.may_rehearse(&self.holdings)
                     && self.is_calm()
@@ -89,7 +91,7 @@ impl Session {
     pub(super) fn prepare(&mut self, side: Side) {
         let mut want = self.wanted();
         self.second = match std::mem::take(&mut self.second) {
-            Second::Ready { upstream, .. } if upstream.course.side != side => {
+            Second::Ready { upstream, .. } if upstream.course.side != side || self.is_left(&upstream) => {
                 upstream.close_later();
                 self.open_beside(side, want)
             }
@@ -120,13 +122,19 @@ impl Session {
         want
     }
 
+    /// Whether an upstream goes to a replica that takes no sessions any more, and another server would take this one.
+    pub(super) fn is_left(&self, upstream: &Upstream) -> bool {
+        let replica = upstream.ticket.replica();
+        replica.is_some_and(|replica| self.shared.reads.is_left(upstream.course.side, replica))
+    }
+
     /// Whether an upstream in this state is what the session needs now.
-    pub(super) fn fits(&self, state: &State) -> bool {
+    pub(super) fn fits(&self, upstream: &Upstream, state: &State) -> bool {
         let locked = match self.shared.gate.is_closed() {
             true => state.locks == self.holdings.locks,
             false => state.locks.is_empty(),
         };
-        state.fits(&self.holdings) && locked
+        state.fits(&self.holdings) && locked && !self.is_left(upstream)
     }
 
     /// Nobody waits: there is time for what only makes things quicker later.
@@ -143,8 +151,9 @@ impl Session {
             false => params.get("default_transaction_read_only").map(<[u8]>::to_vec),
         };
         let own = self.upstream.as_ref().map(|upstream| upstream.course.side);
+        let past = Past { own, stays: self.stays, read_only };
         let (shared, origin) = (Arc::clone(&self.shared), Arc::clone(&self.origin));
-        let opening = open::open_second(shared, origin, side, own, read_only, want, lines);
+        let opening = open::open_second(shared, origin, side, past, want, lines);
         Second::Opening { side, task: tokio::spawn(opening) }
     }
 
@@ -250,7 +259,7 @@ impl Session {
             Second::Ready { .. } => WarmState::Ready,
             Second::Failed(why) => WarmState::Failed(why.clone()),
         };
-        let fits = matches!(&self.second, Second::Ready { state, .. } if self.fits(state));
+        let fits = matches!(&self.second, Second::Ready { upstream, state } if self.fits(upstream, state));
         let wanted = self.target.is_some() && !(self.holdings.is_current() && self.holdings.is_pinned());
         self.entry.stale.store(wanted && !fits && !matches!(warm, WarmState::Failed(_)), Release);
         let mut details = self.entry.details();
@@ -278,7 +287,7 @@ impl Session {
             _ if self.target.is_none() || self.target == self.side() => WarmAnswer::Ready,
             Second::Failed(why) => WarmAnswer::Failed(why.clone()),
             _ if self.holdings.is_current() && self.holdings.is_pinned() => WarmAnswer::Pinned,
-            Second::Ready { state, .. } if self.fits(state) => WarmAnswer::Ready,
+            Second::Ready { upstream, state } if self.fits(upstream, state) => WarmAnswer::Ready,
             _ => return,
         };
         self.urgent = false;

@@ -62,6 +62,15 @@ impl Fleet {
         Self { world, blue, green }
     }
 
+    /// The proxy ends, and another one begins in its place.
+    pub async fn start_again(&mut self) {
+        self.world.proxy.take().unwrap().shutdown().await;
+        let path = self.world.dir.path().join("proxy.toml");
+        let proxy = Proxy::start(Config::load(&path).unwrap()).await.unwrap();
+        self.world.console = console(proxy.socket().unwrap()).await;
+        self.world.proxy = Some(proxy);
+    }
+
     /// How a reader connects.
     pub fn reads(&self) -> tokio_postgres::Config {
         let port = self.world.proxy.as_ref().unwrap().read_addresses()[0].port();

@@ -6,5 +6,6 @@ mod world;
 
 mod fleet;
 mod health;
+mod refusals;
 mod route;
 mod switches;

@@ -79,9 +79,10 @@ async fn readers_are_held_and_go_to_the_primary_of_a_side_without_replicas() {
     assert_eq!(port, fleet.world.green.port());
     assert_eq!(port_of(&writer).await, fleet.world.green.port());
     assert_eq!(value(&reader, "select who()").await, "green");
-    // Back: it reads from the replica again.
+    // Back: who was on a primary stays on primaries, and who comes later reads from the replica.
     assert_eq!(fleet.world.switch("blue", 2).await["moved"], "2");
-    assert_eq!(port_of(&reader).await, fleet.blue[0].port());
+    assert_eq!(port_of(&reader).await, fleet.world.blue.port());
+    assert_eq!(port_of(&fleet.reader().await).await, fleet.blue[0].port());
 }
 
 /// A replica refuses writes whatever becomes of its primary, so nobody waits for the end of a fence.

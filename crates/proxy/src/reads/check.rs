@@ -15,6 +15,7 @@ use pgteal_wire::message::rows::parse_data_row;
 use pgteal_wire::message::tag::back;
 use pgteal_wire::startup::{ProtocolVersion, StartupMessage};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{Position, Replicas, Seen};
@@ -32,7 +33,9 @@ const MAX_ANSWER: usize = 64 * 1024;
 const QUESTION: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
     CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() \
         ELSE pg_catalog.pg_current_wal_flush_lsn() END, \
-    (SELECT system_identifier FROM pg_catalog.pg_control_system())";
+    (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
+    pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() \
+        OPERATOR(pg_catalog.-) pg_catalog.pg_last_xact_replay_timestamp())";
 
 /// What one server says of itself.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -40,6 +43,8 @@ struct Answer {
     in_recovery: bool,
     position: Option<Position>,
     system: Option<u64>,
+    /// The age of the last transaction that it replayed, by its own clock.
+    oldest: Option<Duration>,
 }
 
 /// One server, and the connection to it while it works.
@@ -59,17 +64,20 @@ pub(crate) async fn watch(shared: Arc<Shared>, credentials: Credentials) {
             continue;
         };
         let watched = |target| Watched::new(target, &shared.config.auth, credentials.clone());
-        tasks.spawn(watch_primary(Arc::clone(&shared), side, watched(primary)));
+        // By where the primary is replicas are judged.
+        let (heard, _) = watch::channel(false);
         for number in 0..replicas.all().len() {
             if let Some(replica) = replicas.all().get(number) {
-                tasks.spawn(watch_replica(Arc::clone(&shared), side, number, watched(&replica.target)));
+                let (watched, heard) = (watched(&replica.target), heard.subscribe());
+                tasks.spawn(watch_replica(Arc::clone(&shared), side, number, watched, heard));
             }
         }
+        tasks.spawn(watch_primary(Arc::clone(&shared), side, watched(primary), heard));
     }
     while tasks.join_next().await.is_some() {}
 }
 
-async fn watch_primary(shared: Arc<Shared>, side: Side, mut watched: Watched) {
+async fn watch_primary(shared: Arc<Shared>, side: Side, mut watched: Watched, heard: watch::Sender<bool>) {
     let replicas = shared.reads.of(side);
     loop {
         match watched.ask().await {
@@ -77,11 +85,19 @@ async fn watch_primary(shared: Arc<Shared>, side: Side, mut watched: Watched) {
             // Replicas serve without it, and are as far behind as it was last seen.
             Err(error) => tracing::debug!(server = watched.target.shown(), %error, "not asked where it is"),
         }
+        heard.send_replace(true);
         tokio::time::sleep(shared.reads.config.check_interval()).await;
     }
 }
 
-async fn watch_replica(shared: Arc<Shared>, side: Side, number: usize, mut watched: Watched) {
+async fn watch_replica(
+    shared: Arc<Shared>,
+    side: Side,
+    number: usize,
+    mut watched: Watched,
+    mut heard: watch::Receiver<bool>,
+) {
+    let _ = heard.wait_for(|heard| *heard).await;
     let (replicas, config): (&Replicas, _) = (shared.reads.of(side), &shared.reads.config);
     let Some(replica) = replicas.all().get(number) else { return };
     loop {
@@ -90,14 +106,19 @@ async fn watch_replica(shared: Arc<Shared>, side: Side, number: usize, mut watch
                 let seen = Seen {
                     in_recovery: answer.in_recovery,
                     is_foreign: replicas.is_foreign(answer.system),
-                    lag: answer.position.and_then(|position| replicas.lag(position)),
+                    lag: answer.position.and_then(|position| replicas.lag(position, answer.oldest)),
                 };
                 replica.answered(seen, config.max_lag());
             }
             Err(error) => replica.failed(error.to_string()),
         }
-        let wait = super::lock(&replica.health).wait(config.check_interval());
-        tokio::time::sleep(wait).await;
+        let wait = {
+            let mut health = super::lock(&replica.health);
+            health.checked();
+            health.wait(config.check_interval())
+        };
+        replicas.checked.send_replace(());
+        let _ = tokio::time::timeout(wait, replica.suspected.notified()).await;
     }
 }
 
@@ -164,5 +185,9 @@ fn read(row: &[u8]) -> io::Result<Answer> {
         in_recovery: text(0) == Some("t"),
         position: text(1).and_then(Position::parse),
         system: text(2).and_then(|text| text.parse().ok()),
+        // Clocks that differ may have it in the future.
+        oldest: text(3)
+            .and_then(|text| text.parse().ok())
+            .map(|seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default()),
     })
 }
