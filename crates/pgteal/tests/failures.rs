@@ -177,6 +177,8 @@ fn outcomes() -> Vec<Failure> {
     let refused = |code: Option<&str>| Outcome::Unwound {
         cause: Cause::Refused { step: "guardrails".into(), failure: coded(code) },
     };
+    let by_proxy = Fault::new("router proxy", "stale epoch 2: epoch 3 drives this proxy");
+    let by_proxy = Fault { code: Some("stale-epoch".into()), ..by_proxy };
     let codes = [
         None,
         Some("blocked"),
@@ -195,6 +197,7 @@ fn outcomes() -> Vec<Failure> {
     ];
     let mut all: Vec<Outcome> = codes.into_iter().map(refused).collect();
     all.extend([
+        Outcome::Unwound { cause: Cause::Refused { step: "warm".into(), failure: by_proxy } },
         Outcome::Unwound { cause: Cause::Operator { by: BY_STOP.into() } },
         Outcome::Unwound { cause: Cause::Deadline { step: "drain".into(), elapsed_ms: 3001, last: None } },
         Outcome::Waiting { step: "approve".into(), what: "an operator".into() },

@@ -21,7 +21,8 @@ pub enum Durability {
 pub struct Lease {
     /// The deployment.
     pub deployment: DeploymentId,
-    /// Higher with every acquisition, beginning with 1.
+    /// Higher than any that this journal has given, whatever the deployment, beginning with 1: what a controller drives may
+    /// outlive deployments and remember their epochs.
     pub epoch: Epoch,
     /// Who took it, for people.
     pub holder: String,
@@ -189,7 +190,7 @@ pub trait Journal: Send + Sync {
     /// What the medium says.
     async fn runs(&self) -> Result<Vec<RunSummary>, JournalError>;
 
-    /// Takes the lease of `deployment` for `holder` under a new epoch. Whoever held it is turned away from then on.
+    /// Takes the lease of `deployment` for `holder` under a new epoch, the highest of the journal. Whoever held it is turned away from then on.
     ///
     /// # Errors
     /// [`JournalError::Locked`] if the journal can tell that another holder is alive; else what the medium says.

@@ -64,7 +64,7 @@ impl MemoryJournal {
     /// [`Journal::acquire`], for where one cannot wait.
     pub fn take_lease(&self, deployment: &DeploymentId, holder: &str, at: Timestamp) -> Lease {
         let mut contents = self.lock();
-        let epoch = contents.leases.get(deployment).map_or(0, |lease| lease.epoch.0) + 1;
+        let epoch = contents.leases.values().map(|lease| lease.epoch.0).max().unwrap_or(0) + 1;
         let lease = Lease {
             deployment: deployment.clone(),
             epoch: Epoch(epoch),

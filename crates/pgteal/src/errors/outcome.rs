@@ -7,10 +7,18 @@ use pgteal_saga::event::Doing;
 use pgteal_saga::fault::Failure as Fault;
 use pgteal_saga::state::Cause;
 
-use super::server::{ENTER_PROXY, START_PROXY};
+use super::server::{ENTER_PROXY, OTHER_JOURNAL, START_PROXY};
 use super::{Advice, UNTOUCHED, at_rest};
 use crate::exit::Exit;
 use crate::run::Clients;
+
+const OTHER_CONTROLLER: &str = "another controller drives this deployment: pgteal status --watch";
+
+/// What there is to do where `object` has seen a higher epoch: a side is fenced by a controller of this deployment, a proxy
+/// outlives deployments.
+fn overtaken(object: &str) -> &'static str {
+    if object.starts_with("router ") { OTHER_JOURNAL } else { OTHER_CONTROLLER }
+}
 
 /// The advice for an outcome that is not what was asked for; `None` when it is. `kind` is the run's, and `clients` says where
 /// it has left them.
@@ -28,7 +36,7 @@ pub(super) fn advise(kind: &str, outcome: &Outcome, clients: Clients) -> Option<
         Outcome::Stuck { step, doing, failure } => {
             let way = if *doing == Doing::Undo { "could not be undone" } else { "did not come to an end" };
             let next = match failure.code.as_deref() {
-                Some("stale-epoch") => "another controller drives this deployment: pgteal status --watch",
+                Some("stale-epoch") => overtaken(&failure.object),
                 Some("router-unreachable") => {
                     "start the proxy with: pgteal proxy; then go on with: pgteal resume"
                 }
@@ -125,7 +133,7 @@ fn unwound(kind: &str, cause: &Cause) -> Option<Advice> {
         (_, Some("stale-epoch")) => (
             "stale-epoch",
             Exit::Superseded,
-            "another controller drives this deployment: pgteal status --watch".to_owned(),
+            failure.map_or(OTHER_CONTROLLER, |failure| overtaken(&failure.object)).to_owned(),
         ),
         (_, Some("foreign-object")) => (
             "foreign-object",
@@ -226,11 +234,7 @@ pub(super) fn step(error: &StepError, what: String) -> Advice {
         }
         Some("router-unreachable") => ("proxy-unreachable", Exit::Unreachable, START_PROXY),
         Some("router-login") => ("proxy-login", Exit::Unreachable, ENTER_PROXY),
-        Some("stale-epoch") => (
-            "stale-epoch",
-            Exit::Superseded,
-            "another controller drives this deployment: pgteal status --watch",
-        ),
+        Some("stale-epoch") => ("stale-epoch", Exit::Superseded, overtaken(&fault.object)),
         _ => ("refused", Exit::Blocked, "settle what is named, then run the command again"),
     };
     let object = Some(fault.object.clone());

@@ -15,6 +15,12 @@ pub(super) const ENTER_PROXY: &str = "run pgteal as the system user that runs th
     password of the role in proxy.console_conninfo, by PGTEAL_CONSOLE_PASSWORD, proxy.console_password_file or .pgpass, and \
     have that role in the proxy's admin_command";
 
+/// Within one journal epochs only rise, so a proxy that has seen a higher one saw it from another journal. Whether that one's
+/// controller lives no proxy can tell, so nobody is outbid by himself: the operator decides.
+pub(super) const OTHER_JOURNAL: &str = "another journal drove this proxy, or does: if its pgteal is at work, leave the proxy to it, \
+    or go on from its state directory; if it is gone for good and blue serves, stop the proxy, move its state_file (proxy.state \
+    in the state directory) away and start it again, on blue: pgteal proxy; then give the command again";
+
 /// Advice about one server.
 pub(super) fn server(error: &Error, what: String) -> Advice {
     let (code, exit, object, data, next) = match error {
@@ -180,7 +186,7 @@ pub(super) fn router(error: &RouterError, what: String) -> Advice {
             Exit::Superseded,
             router,
             "this controller was turned away and changed nothing more",
-            "another pgteal has taken over; watch it with: pgteal status --watch",
+            OTHER_JOURNAL,
         ),
     };
     Advice {

@@ -126,11 +126,14 @@ impl Store {
         at: Timestamp,
     ) -> Result<Lease, JournalError> {
         self.synchronise(Durability::Sync).map_err(|error| self.fault(&error))?;
+        // Above those of every deployment, not only of this one: a proxy outlives deployments and refuses what is lower than
+        // the highest that it has seen.
         let epoch: i64 = self
             .connection
             .query_row(
-                "INSERT INTO deployment (id, epoch, holder, acquired_us) VALUES (?1, 1, ?2, ?3)
-                 ON CONFLICT (id) DO UPDATE SET epoch = epoch + 1, holder = ?2, acquired_us = ?3
+                "INSERT INTO deployment (id, epoch, holder, acquired_us)
+                 SELECT ?1, coalesce(max(epoch), 0) + 1, ?2, ?3 FROM deployment WHERE true
+                 ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, holder = ?2, acquired_us = ?3
                  RETURNING epoch",
                 params![deployment.as_str(), holder, at.as_microsecond()],
                 |row| row.get(0),

@@ -86,7 +86,11 @@ pub(super) async fn epochs(subject: &dyn Subject) -> Result<(), String> {
         ensure(kept.as_ref() == Some(&lease), || format!("{lease:?} was kept as {kept:?}"))?;
     }
     let other = journal.acquire(&two, "other", at(4)).await.map_err(said)?;
-    ensure(other.epoch == Epoch(1), || format!("another deployment began with epoch {}", other.epoch))
+    ensure(other.epoch == Epoch(4), || format!("another deployment began with epoch {}", other.epoch))?;
+    let again = journal.acquire(&one, "again", at(5)).await.map_err(said)?;
+    ensure(again.epoch == Epoch(5), || format!("after another deployment came epoch {}", again.epoch))?;
+    let kept = journal.lease(&two).await.map_err(said)?;
+    ensure(kept.as_ref() == Some(&other), || format!("{other:?} was kept as {kept:?}"))
 }
 
 pub(super) async fn damage(subject: &dyn Subject) -> Result<(), String> {

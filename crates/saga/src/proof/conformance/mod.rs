@@ -52,7 +52,7 @@ const CHECKS: [(&str, Check); 15] = [
     ("an empty journal has no runs and no leases", |s| Box::pin(keeping::empty(s))),
     ("runs are listed with their last event", |s| Box::pin(keeping::listing(s))),
     ("everything is there after it was opened again", |s| Box::pin(keeping::reopening(s))),
-    ("epochs go up, each deployment's by itself", |s| Box::pin(keeping::epochs(s))),
+    ("epochs go up, over all deployments", |s| Box::pin(keeping::epochs(s))),
     ("damage is named, not read over", |s| Box::pin(keeping::damage(s))),
     ("a large plan fits", |s| Box::pin(keeping::large(s))),
     ("an append after another event is a conflict", |s| Box::pin(appending::conditional(s))),
