@@ -190,7 +190,8 @@ pub trait Journal: Send + Sync {
     /// What the medium says.
     async fn runs(&self) -> Result<Vec<RunSummary>, JournalError>;
 
-    /// Takes the lease of `deployment` for `holder` under a new epoch, the highest of the journal. Whoever held it is turned away from then on.
+    /// Takes the lease of `deployment` for `holder` under a new epoch, the highest of the journal. Whoever held it is turned
+    /// away from then on.
     ///
     /// # Errors
     /// [`JournalError::Locked`] if the journal can tell that another holder is alive; else what the medium says.

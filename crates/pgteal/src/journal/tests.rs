@@ -146,7 +146,8 @@ fn filled(path: &Path) {
         let journal = SqliteJournal::open(path).await.unwrap();
         begin(&journal, &RunId::generate("up").unwrap()).await;
         let lease = journal.acquire(&DeploymentId::generate(), "test", at(0)).await.unwrap();
-        let created = event(1, EventBody::RunCreated { plan: plan(&lease.deployment, 100_000) });
+        let mut created = event(1, EventBody::RunCreated { plan: plan(&lease.deployment, 100_000) });
+        created.epoch = lease.epoch;
         let run = RunId::generate("up").unwrap();
         journal.append(&run, lease.epoch, 0, &[created], Durability::Sync).await.unwrap();
     };
