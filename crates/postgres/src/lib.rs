@@ -45,7 +45,7 @@ pub use conninfo::{ConnInfo, ConnInfoError, Environment, SslMode};
 pub use console::{Answer, Console};
 pub use error::{Certainty, ConnectFailure, Error, Place, Result, StatementError};
 pub use lsn::{InvalidLsn, Lsn};
-pub use password::{Password, is_our_password};
+pub use password::{Password, password_variables};
 pub use purpose::Purpose;
 pub use record::Record;
 pub use server::Server;

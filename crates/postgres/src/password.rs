@@ -32,9 +32,9 @@ impl fmt::Display for Password {
     }
 }
 
-/// Whether an environment variable takes a password for pgteal (`PGTEAL_BLUE_PASSWORD` and its like): programs that pgteal starts
-/// get none of these, but what is meant for them.
-#[must_use]
-pub fn is_our_password(variable: &std::ffi::OsStr) -> bool {
-    variable.to_str().is_some_and(|name| name.starts_with("PGTEAL_") && name.ends_with("_PASSWORD"))
+/// The environment variables of this process that take passwords for pgteal (`PGTEAL_BLUE_PASSWORD` and its like): programs that
+/// pgteal starts get none of these, but what is meant for them.
+pub fn password_variables() -> impl Iterator<Item = std::ffi::OsString> {
+    let is_ours = |name: &str| name.starts_with("PGTEAL_") && name.ends_with("_PASSWORD");
+    std::env::vars_os().map(|(name, _)| name).filter(move |name| name.to_str().is_some_and(is_ours))
 }

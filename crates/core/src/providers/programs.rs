@@ -135,7 +135,7 @@ impl Programs {
         for variable in pgteal_postgres::ConnInfo::TOOL_VARIABLES {
             command.env_remove(variable);
         }
-        for (variable, _) in std::env::vars_os().filter(|(name, _)| pgteal_postgres::is_our_password(name)) {
+        for variable in pgteal_postgres::password_variables() {
             command.env_remove(variable);
         }
         command.env("LC_ALL", "C").current_dir("/").stdin(Stdio::null()).kill_on_drop(true);

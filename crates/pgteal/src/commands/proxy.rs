@@ -74,9 +74,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         let mut command = Command::new(&program);
         command.arg("--config").arg(&file);
         // The superusers' are not for a process that may look up verifiers and nothing else.
-        for (variable, _) in
-            std::env::vars_os().filter(|(name, _)| pgteal_core::postgres::is_our_password(name))
-        {
+        for variable in pgteal_core::postgres::password_variables() {
             command.env_remove(variable);
         }
         command.envs(password.iter().map(|password| (proxy_file::PASSWORD_VARIABLE, password)));

@@ -345,7 +345,8 @@ impl Holdings {
     }
 
     /// Whether it leaves on its server what `DISCARD ALL` does not undo, as far as its texts and command tags tell: a library
-    /// that was loaded, a seed and a replication origin stay, and a custom setting that was set once is empty afterwards instead of missing.
+    /// that was loaded, a seed and a replication origin stay, and a custom setting that was set once is empty afterwards
+    /// instead of missing.
     pub(super) fn leaves_traces(&self) -> bool {
         let by_functions = self.ran_functions && !self.words.names().is_empty();
         self.marked || self.too_many_names || !self.custom_names.is_empty() || by_functions

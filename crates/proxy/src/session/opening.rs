@@ -172,8 +172,10 @@ impl<'a> Iterator for Words<'a> {
             self.0 = self.0.trim_ascii_start();
             let length = match self.0 {
                 [] => return None,
-                [b'-', b'-', ..] => memchr::memchr2(b'\n', b'\r', self.0).unwrap_or(self.0.len()),
-                [b'/', b'*', ..] => comment(self.0),
+                text @ ([b'-', b'-', ..] | [b'/', b'*', ..]) => match opaque(text, 0, false) {
+                    Opaque::Until(end) => end,
+                    Opaque::No | Opaque::Endless => text.len(),
+                },
                 text => {
                     let word = text.iter().take_while(|byte| in_word(**byte)).count().max(1);
                     let (word, rest) = text.split_at(word);
@@ -184,20 +186,6 @@ impl<'a> Iterator for Words<'a> {
             self.0 = self.0.get(length..).unwrap_or_default();
         }
     }
-}
-
-/// How long the comment is that begins here; comments may have comments in them.
-fn comment(text: &[u8]) -> usize {
-    let (mut depth, mut at) = (0u32, 0);
-    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        match rest {
-            [b'/', b'*', ..] => (depth, at) = (depth + 1, at + 2),
-            [b'*', b'/', ..] if depth == 1 => return at + 2,
-            [b'*', b'/', ..] => (depth, at) = (depth - 1, at + 2),
-            _ => at += 1,
-        }
-    }
-    text.len()
 }
 
 #[cfg(test)]
