@@ -100,7 +100,7 @@ pub(crate) fn router(error: &RouterError) -> StepError {
         RouterError::NotAdmitted { router, .. } => {
             StepError::unknown(format!("router {router}"), error.to_string()).with_code(code::ROUTER_LOGIN)
         }
-        RouterError::Refused { router, .. } => {
+        RouterError::Refused { router, .. } | RouterError::NotUnderstood { router, .. } => {
             StepError::refused(format!("router {router}"), error.to_string())
         }
         RouterError::StaleEpoch { router, .. } => {

@@ -127,6 +127,16 @@ pub enum RouterError {
         /// What the router said.
         reason: String,
     },
+    /// The router is of another version than we are: it knows no such command.
+    #[error("router {router} is of another version, and does not understand {command}: {reason}")]
+    NotUnderstood {
+        /// The router's name in the configuration.
+        router: String,
+        /// The command that was sent.
+        command: String,
+        /// What the router said.
+        reason: String,
+    },
     /// A newer controller drives the router.
     #[error("router {router} refused {command}: {reason}")]
     StaleEpoch {
@@ -155,6 +165,8 @@ pub trait Router: Debug + Send + Sync {
     async fn census(&self, bound: Duration) -> Result<Census, RouterError>;
     /// Whether one of its sessions has this process of the server's: so it is this router that the session came by.
     async fn leads_to(&self, backend_pid: i32) -> Result<bool, RouterError>;
+    /// Whether it could let clients in while `side` serves; asks that side, and changes nothing.
+    async fn ask(&self, side: Side, bound: Duration) -> Result<(), RouterError>;
     /// Opens, for each idle client session, its upstream on `to`, with settings and prepared statements.
     async fn prepare(&self, to: Side, epoch: u64, bound: Duration) -> Result<Prepared, RouterError>;
     /// Closes what `prepare` opened.

@@ -16,6 +16,8 @@ use crate::sides;
 pub const PROGRAM: &str = "pgteal-proxy";
 /// The variable by which the proxy gets the password of its service role.
 pub const PASSWORD_VARIABLE: &str = "PGTEAL_PROXY_PASSWORD";
+/// The variable by which the proxy gets that role's password on green.
+pub const GREEN_PASSWORD_VARIABLE: &str = "PGTEAL_PROXY_GREEN_PASSWORD";
 /// What a Unix socket's path may have: `sun_path` is 108 bytes with its terminator (unix(7)).
 const SOCKET_PATH_BYTES: usize = 107;
 
@@ -100,6 +102,17 @@ struct Login {
     service_password_env: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     query: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    green: Option<ServiceRole>,
+}
+
+/// Who looks up verifiers on green, where that may be another one, or one with another password.
+#[derive(Debug, Serialize)]
+struct ServiceRole {
+    service_user: String,
+    service_database: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_password_env: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -187,8 +200,17 @@ pub fn text(loaded: &Loaded, env: &Env) -> Result<String, Failure> {
             }
         }
     };
-    let lookup = sides::lookup(loaded, env)?;
+    let lookup = sides::lookup(loaded, env, Side::Blue)?;
     let password = lookup.password_for(lookup.database()).is_some();
+    let there = match loaded.config.green.provider {
+        Provider::Existing => Some(sides::lookup(loaded, env, Side::Green)?),
+        Provider::Local => None,
+    };
+    let there = there.map(|info| ServiceRole {
+        service_user: info.user().into(),
+        service_database: info.database().into(),
+        service_password_env: info.password_for(info.database()).map(|_| GREEN_PASSWORD_VARIABLE),
+    });
     let (of_blue, of_green) = (config.blue_replicas.clone(), config.green_replicas.clone());
     let wants = [&of_blue, &of_green].iter().any(|replicas| !replicas.is_empty());
     let reads = (wants || !config.read_listen.is_empty()).then(|| Reads {
@@ -212,6 +234,7 @@ pub fn text(loaded: &Loaded, env: &Env) -> Result<String, Failure> {
             service_database: lookup.database().into(),
             service_password_env: password.then_some(PASSWORD_VARIABLE),
             query: config.auth_query.clone(),
+            green: there,
         },
         admin: Admin {
             command: config.admin_command.clone(),
@@ -288,13 +311,22 @@ pub fn write(loaded: &Loaded, env: &Env) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
-/// The password of the proxy's service role, to be handed over by environment.
+/// The passwords of the proxy's service role, to be handed over by these variables of its environment.
 ///
 /// # Errors
 /// What is wrong with the configuration.
-pub fn service_password(loaded: &Loaded, env: &Env) -> Result<Option<String>, Failure> {
-    let lookup = sides::lookup(loaded, env)?;
-    Ok(lookup.password_for(lookup.database()).map(|password| password.reveal().to_owned()))
+pub fn service_passwords(loaded: &Loaded, env: &Env) -> Result<Vec<(&'static str, String)>, Failure> {
+    let mut passwords = Vec::new();
+    for (side, variable) in [(Side::Blue, PASSWORD_VARIABLE), (Side::Green, GREEN_PASSWORD_VARIABLE)] {
+        if side == Side::Green && loaded.config.green.provider == Provider::Local {
+            continue;
+        }
+        let lookup = sides::lookup(loaded, env, side)?;
+        if let Some(password) = lookup.password_for(lookup.database()) {
+            passwords.push((variable, password.reveal().to_owned()));
+        }
+    }
+    Ok(passwords)
 }
 
 /// The proxy's program: beside ours, else in `PATH`.

@@ -97,14 +97,22 @@ pub fn green_address(loaded: &Loaded, env: &Env) -> Result<(String, u16), Failur
     }
 }
 
-/// How the proxy looks up verifiers on blue: as a role of its own, or else as pgteal.
+/// How the proxy looks up verifiers on a side: as a role of its own, or else as pgteal.
 ///
 /// # Errors
 /// A connection string that is none, or a password file that cannot be used.
-pub fn lookup(loaded: &Loaded, env: &Env) -> Result<ConnInfo, Failure> {
-    let (proxy, mut info) = (&loaded.config.proxy, blue(loaded, env)?);
+pub fn lookup(loaded: &Loaded, env: &Env, side: Side) -> Result<ConnInfo, Failure> {
+    let proxy = &loaded.config.proxy;
+    let mut info = match (side, loaded.config.green.provider) {
+        (Side::Green, Provider::Existing) => existing_green(loaded, env)?,
+        // The roles of a local green and their passwords are those carried from blue.
+        _ => blue(loaded, env)?,
+    };
     if let Some(database) = &proxy.auth_dbname {
         info = info.with_database(database);
+    } else if proxy.auth_query.is_some() && side == Side::Green {
+        // What it calls was carried into the database that it was in.
+        info = info.with_database(blue(loaded, env)?.database());
     }
     let Some(user) = &proxy.auth_user else { return Ok(info) };
     let file = proxy.auth_password_file.as_deref().map(|file| loaded.resolve(file));

@@ -162,6 +162,11 @@ fn routers() -> Vec<RouterError> {
         not_admitted(postgres::ConnectFailure::Authentication),
         not_admitted(postgres::ConnectFailure::Tls),
         RouterError::Refused { router: router.clone(), command: command.clone(), reason: reason.clone() },
+        RouterError::NotUnderstood {
+            router: router.clone(),
+            command: "ASK green LIMIT 10000".into(),
+            reason: "no command \"ASK green LIMIT 10000\"; SHOW HELP lists them".into(),
+        },
         RouterError::StaleEpoch { router, command, reason },
     ]
 }
@@ -204,7 +209,14 @@ fn outcomes() -> Vec<Failure> {
     ]);
     let all = all.into_iter().map(|outcome| (outcome, Clients::Untouched));
     // What a rest means depends on where it leaves the clients.
+    let mut by_probe =
+        Fault::new("server router, database app", "the user's verifier could not be looked up");
+    by_probe.code = Some("unreachable".into());
     let rests = [
+        (
+            Outcome::Stuck { step: "probe-write".into(), doing: Doing::Apply, failure: by_probe },
+            Clients::Moved,
+        ),
         (stuck(Doing::Apply, None), Clients::Untouched),
         (stuck(Doing::Undo, Some("unreachable")), Clients::Held),
         (stuck(Doing::Undo, Some("stale-epoch")), Clients::Held),

@@ -63,3 +63,42 @@ fn the_proxy_verifies_servers_as_pgteal_does() {
         assert_eq!(servers(plain, conninfo), [other, want], "green: {conninfo}");
     }
 }
+
+#[test]
+fn each_side_is_asked_with_its_own_password() {
+    let dir = std::env::temp_dir().join(format!("pgteal-passwords-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let put = |name: &str, text: &str| {
+        let path = dir.join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        path.display().to_string()
+    };
+    let file = put("green", "g2\n");
+    let pgpass = put("pgpass", "g:5432:*:pgteal:g2\nb:5432:*:pgteal:b2\n");
+    let cases = [
+        ("by file", String::new(), format!("password_file = \"{file}\"")),
+        ("by .pgpass", format!(" passfile={pgpass}"), String::new()),
+    ];
+    for (what, more, line) in cases {
+        let text = format!(
+            "[deployment]\nname = \"shop\"\n[blue]\nconninfo = \"host=b user=pgteal dbname=x{more}\"\n\
+             [green]\nprovider = \"existing\"\nconninfo = \"host=g user=pgteal dbname=y{more}\"\n{line}\n"
+        );
+        let env = Env::default();
+        let loaded = parse(&text, Path::new("/etc/shop/pgteal.toml"), &env).unwrap();
+        let file = proxy_file::text(&loaded, &env).unwrap();
+        let (_, green) = file.split_once("[auth.green]\n").unwrap_or_else(|| panic!("{what}: {file}"));
+        for line in [
+            "service_user = \"pgteal\"",
+            "service_database = \"y\"",
+            "service_password_env = \"PGTEAL_PROXY_GREEN_PASSWORD\"",
+        ] {
+            assert!(green.lines().take(3).any(|l| l == line), "{what}: {line}: {file}");
+        }
+        assert!(!file.contains("g2"), "{what}: a password was written");
+        let passwords = proxy_file::service_passwords(&loaded, &env).unwrap();
+        assert!(passwords.contains(&("PGTEAL_PROXY_GREEN_PASSWORD", "g2".into())), "{what}");
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}

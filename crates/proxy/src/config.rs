@@ -13,11 +13,13 @@ mod admin;
 mod limits;
 mod pool;
 mod reads;
+mod service;
 
 pub use admin::AdminConfig;
 pub use limits::Limits;
 pub use pool::PoolConfig;
 pub use reads::{ReadFallback, ReadsConfig};
+pub use service::{Service, ServiceConfig};
 
 /// The whole configuration. Unknown keys are refused.
 #[derive(Clone, Debug, Deserialize)]
@@ -177,7 +179,7 @@ pub struct AuthConfig {
     pub method: AuthMethod,
     /// Let cleartext passwords over an unencrypted TCP connection pass. Off unless said.
     pub cleartext_without_tls: bool,
-    /// The role that looks up verifiers on the active side.
+    /// The role that looks up verifiers on the active side. These four keys are for both sides, unless a side has its own.
     pub service_user: String,
     /// The database it connects to.
     pub service_database: String,
@@ -194,6 +196,10 @@ pub struct AuthConfig {
     pub cache_ms: u64,
     /// The largest SCRAM iteration count accepted from a server or verifier.
     pub max_scram_iterations: u32,
+    /// What is different on blue.
+    pub blue: ServiceConfig,
+    /// What is different on green.
+    pub green: ServiceConfig,
 }
 
 impl Default for AuthConfig {
@@ -208,6 +214,8 @@ impl Default for AuthConfig {
             query: None,
             cache_ms: 0,
             max_scram_iterations: 1_000_000,
+            blue: ServiceConfig::default(),
+            green: ServiceConfig::default(),
         }
     }
 }

@@ -17,12 +17,12 @@ use pgteal_wire::message::report::Report;
 use pgteal_wire::startup::{ProtocolVersion, StartupMessage};
 use tokio::io::AsyncWriteExt;
 
-use crate::auth::auth_query::ServicePasswordError;
 use crate::auth::{
-    self, AuthQuery, ClientLogin, Credentials, Greeting, Target, TargetError, VerifierLookup, Want,
+    self, AuthQuery, ClientLogin, Credentials, Greeting, ServiceLogin, ServiceLogins, ServicePasswordError,
+    TargetError, VerifierLookup, Want, mock_secret,
 };
 use crate::cancel;
-use crate::config::Config;
+use crate::config::{AuthMethod, Config};
 use crate::console;
 use crate::gate::Pass;
 use crate::lobby::{Named, Seat, Stage};
@@ -31,7 +31,7 @@ use crate::pool::Kind;
 use crate::proxy_protocol;
 use crate::reads;
 use crate::registry::{Details, Entry, Tally};
-use crate::route::Route;
+use crate::route::{Route, Side};
 use crate::session::{OpenError, Origin, Session, open_first};
 use crate::shards::Place;
 use crate::shared::Shared;
@@ -73,16 +73,22 @@ pub(crate) struct Login {
     admin_tls: Option<ClientTls>,
     admin_policy: ClientLogin<Arc<AuthQuery>>,
     policy: ClientLogin<Arc<AuthQuery>>,
+    /// Who looks up verifiers on each side.
+    services: ServiceLogins,
+    /// Whether passwords are checked by what is looked up.
+    looks_up: bool,
 }
 
 impl Login {
-    /// Reads what logins need. `active` is the server whose verifiers count.
-    pub(crate) fn new(config: &Config, active: &Arc<Target>) -> Result<Self, LoginSetupError> {
+    /// Reads what logins need. The verifiers of the side of `active` count.
+    pub(crate) fn new(
+        config: &Config,
+        services: ServiceLogins,
+        active: Arc<ServiceLogin>,
+    ) -> Result<Self, LoginSetupError> {
         let tls = config.tls.as_ref().map(ClientTls::load).transpose()?;
-        let credentials = auth::auth_query::service_credentials(&config.auth)?;
-        let lookup =
-            AuthQuery::new(&config.auth, credentials, Arc::clone(active), config.limits.upstream_login());
-        let secret = mock_secret(config);
+        let lookup = AuthQuery::new(&config.auth, active, config.limits.upstream_login());
+        let secret = mock_secret(&config.state_file.with_extension("seed"));
         let lookup = Arc::new(lookup);
         let policy = |clientcert| {
             let (method, cleartext) = (config.auth.method, config.auth.cleartext_without_tls);
@@ -95,6 +101,8 @@ impl Login {
             policy: policy(config.clientcert()),
             admin_tls: admin.map(ClientTls::load).transpose()?,
             admin_policy: policy(admin.map(|tls| tls.clientcert).unwrap_or_default()),
+            services,
+            looks_up: config.auth.method == AuthMethod::Verifier,
         })
     }
 
@@ -108,36 +116,25 @@ impl Login {
         self.admin_tls.as_ref()
     }
 
-    /// Verifiers are looked up on this server from now on.
-    pub(crate) fn turn(&self, active: &Arc<Target>) {
-        self.policy.lookup().set_server(Arc::clone(active));
-    }
-}
-
-/// The secret behind the salts that unknown users see: derived from what stays the same over restarts and is not public.
-fn mock_secret(config: &Config) -> [u8; 32] {
-    use sha2::Digest as _;
-    let mut hash = sha2::Sha256::new();
-    hash.update(b"pgteal mock verifier");
-    let seed = config.state_file.with_extension("seed");
-    let kept = std::fs::read(&seed).ok().filter(|bytes| bytes.len() >= 32);
-    let bytes = kept.unwrap_or_else(|| {
-        let fresh: Vec<u8> = CancelKey::mint(32).map(|key| key.secret().to_vec()).unwrap_or_default();
-        if let Err(error) = write_private(&seed, &fresh) {
-            tracing::warn!(path = %seed.display(), %error, "the seed for unknown users cannot be kept");
+    /// Verifiers are looked up on this side from now on.
+    pub(crate) fn turn(&self, active: Side) {
+        if let Some(service) = self.services.of(active) {
+            self.policy.lookup().set_service(Arc::clone(service));
         }
-        fresh
-    });
-    hash.update(&bytes);
-    hash.finalize().into()
-}
+    }
 
-fn write_private(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(bytes)
+    /// The service role on a side, if the side is configured.
+    pub(crate) const fn service(&self, side: Side) -> Option<&Arc<ServiceLogin>> {
+        self.services.of(side)
+    }
+
+    /// Whether clients could be let in when that side serves, found out within `limit`.
+    pub(crate) async fn rehearse(&self, side: Side, limit: Duration) -> Result<(), String> {
+        match self.services.of(side) {
+            Some(service) if self.looks_up => self.policy.lookup().rehearse(service, limit).await,
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Who comes, as the listener knows it.

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::auth::{Target, TargetError, auth_query};
+use crate::auth::{ServiceLogins, Target, TargetError};
 use crate::config::{Comers, Config, ConfigError};
 use crate::farewell::{self, Farewell};
 use crate::gate::{Event, Gate};
@@ -137,11 +137,11 @@ impl Proxy {
         let target = |server| Target::new(server, iterations).map(Arc::new);
         let blue = target(&config.blue)?;
         let green = config.green.as_ref().map(target).transpose()?;
-        let active = match saved.route {
-            Side::Blue => &blue,
-            Side::Green => green.as_ref().ok_or(StartError::NoServer(Side::Green))?,
-        };
-        let login = Login::new(&config, active)?;
+        let services =
+            ServiceLogins::read(&config.auth, &blue, green.as_ref()).map_err(LoginSetupError::from)?;
+        let active = services.of(saved.route).ok_or(StartError::NoServer(saved.route))?;
+        let active = Arc::clone(active);
+        let login = Login::new(&config, services, active)?;
         let reads = Reads::new(&config, &blue, green.as_ref()).map_err(|error| match error {
             ReplicaError::Config(error) => StartError::Config(error),
             ReplicaError::Target(error) => StartError::Target(error),
@@ -234,8 +234,7 @@ impl Proxy {
             }
         });
         let shared = Arc::clone(&self.shared);
-        let credentials = auth_query::service_credentials(&shared.config.auth);
-        self.tasks.spawn(reads::watch(shared, credentials.map_err(LoginSetupError::from)?));
+        self.tasks.spawn(reads::watch(shared));
         Ok(())
     }
 

@@ -16,6 +16,8 @@ use tokio::sync::Mutex;
 pub const CONSOLE_DATABASE: &str = "pgteal";
 /// SQLSTATE object_not_in_prerequisite_state: the console refused and changed nothing.
 const REFUSED: &str = "55000";
+/// SQLSTATE syntax_error: there is no such command, or not of this form.
+const NOT_UNDERSTOOD: &str = "42601";
 /// How long a console command without a bound of its own may take. The console answers from memory;
 /// a second without an answer means that the proxy is gone or stopped.
 const ANSWER_BOUND: Duration = Duration::from_secs(1);
@@ -108,6 +110,9 @@ impl ProxyRouter {
             {
                 RouterError::StaleEpoch { router, command, reason: said.message.clone() }
             }
+            Error::Statement(said) if said.sqlstate.code() == NOT_UNDERSTOOD => {
+                RouterError::NotUnderstood { router, command, reason: said.message.clone() }
+            }
             Error::Statement(said) => RouterError::Refused { router, command, reason: said.message.clone() },
             Error::TimedOut { limit, .. } => {
                 RouterError::Unknown { router, command, reason: format!("no answer within {limit:?}") }
@@ -152,6 +157,10 @@ impl Router for ProxyRouter {
         let pid = backend_pid.to_string();
         let upstreams = self.rows("SHOW UPSTREAMS", Duration::ZERO).await?;
         Ok(upstreams.iter().any(|row| row.text("remote_pid") == Some(&pid)))
+    }
+
+    async fn ask(&self, side: Side, bound: Duration) -> Result<(), RouterError> {
+        self.command(&format!("ASK {side} LIMIT {}", bound.as_millis()), bound).await.map(drop)
     }
 
     async fn prepare(&self, to: Side, epoch: u64, bound: Duration) -> Result<Prepared, RouterError> {

@@ -69,7 +69,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
     let program = proxy_file::program(&context.env)?;
     let file = proxy_file::write(&loaded, &context.env)?;
-    let password = proxy_file::service_password(&loaded, &context.env)?;
+    let passwords = proxy_file::service_passwords(&loaded, &context.env)?;
     let command = || {
         let mut command = Command::new(&program);
         command.arg("--config").arg(&file);
@@ -77,7 +77,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         for variable in pgteal_core::postgres::password_variables() {
             command.env_remove(variable);
         }
-        command.envs(password.iter().map(|password| (proxy_file::PASSWORD_VARIABLE, password)));
+        command.envs(passwords.iter().map(|(variable, password)| (variable, password)));
         command
     };
     // Once this process is the proxy, it has nothing but its log to say why it does not start.

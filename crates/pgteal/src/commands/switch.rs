@@ -1,16 +1,22 @@
 //! `pgteal switch`: the switchover from blue to green. `back` is the same in the other direction.
 
-use pgteal_core::deployment::Direction;
+use std::time::Duration;
+
+use pgteal_core::deployment::{Direction, Side};
 use pgteal_core::postgres::{self, Purpose, Server};
 use pgteal_core::router::{RouterError, RouterState};
 use pgteal_core::switchover;
 
 use super::{Context, ended, preview};
-use crate::config::{ConfigError, Loaded, OnDrain, OnPinned};
-use crate::errors::Failure;
+use crate::config::{ConfigError, Loaded, OnDrain, OnPinned, Provider};
+use crate::errors::{Advice, Failure};
 use crate::exit::Exit;
 use crate::run::{Desk, Entry, Journey, Stage, place};
+use crate::sides;
 use crate::units::parse_millis;
+
+/// How long the proxy may take to find out whether it can look up passwords on a side.
+const ASK_BOUND: Duration = Duration::from_secs(10);
 
 /// Options of `switch`.
 #[derive(Debug, clap::Args)]
@@ -188,6 +194,12 @@ async fn ready(context: &Context, desk: &Desk, direction: Direction) -> Result<R
         let why = format!("the proxy sends clients to {}, but {} serves", state.route, direction.from);
         return Err(desk.not_now(command_of(direction), why));
     }
+    match router.ask(direction.to, ASK_BOUND).await {
+        Err(RouterError::Refused { reason, .. }) => {
+            return Err(cannot_ask(desk, context, direction, &reason)?);
+        }
+        other => other?,
+    }
     let client = place::as_client(&desk.loaded, &context.env, direction.from)?;
     let database = client.database().to_owned();
     let server = Server::new("proxy", client).map_err(postgres::Error::from)?;
@@ -200,6 +212,47 @@ async fn ready(context: &Context, desk: &Desk, direction: Direction) -> Result<R
         return Err(ConfigError::Value { origin, key: "proxy.client_conninfo".into(), reason }.into());
     }
     Ok(state)
+}
+
+/// The proxy would let nobody in who comes after the switchover.
+fn cannot_ask(
+    desk: &Desk,
+    context: &Context,
+    direction: Direction,
+    reason: &str,
+) -> Result<Failure, Failure> {
+    let (to, loaded) = (direction.to, &desk.loaded);
+    let (proxy, command) = (&loaded.config.proxy, command_of(direction));
+    let (variable, key) = match &proxy.auth_user {
+        Some(_) => (sides::AUTH_PASSWORD, "proxy.auth_password_file".to_owned()),
+        None if loaded.config.green.provider == Provider::Local => {
+            (sides::password_variable(Side::Blue), "blue.password_file".to_owned())
+        }
+        None => (sides::password_variable(to), format!("{to}.password_file")),
+    };
+    let (object, next) = if proxy.console_conninfo.is_some() {
+        // Its file may be another one than we would write.
+        let next = format!(
+            "let that role in on {to} from the proxy (pg_hba.conf and its password there), or start the proxy again where it \
+             runs: with {variable} for pgteal proxy, or with what [auth.{to}] of a file of your own names; then: {command}"
+        );
+        (format!("server {to}"), next)
+    } else {
+        let role = sides::lookup(loaded, &context.env, to)?.user().to_owned();
+        let next = format!(
+            "let role \"{role}\" in on {to} from the proxy (pg_hba.conf and its password there), or start pgteal proxy again \
+             with the role's password on {to} in {variable}, {key} or .pgpass; then: {command}"
+        );
+        (format!("role {role} on {to}"), next)
+    };
+    Ok(Failure::Ended(Box::new(Advice {
+        code: "proxy-lookup",
+        what: format!("nobody could log in through the proxy while {to} serves: {reason}"),
+        object: Some(object),
+        data: "nobody is held; nothing was changed".into(),
+        next,
+        exit: Exit::Blocked,
+    })))
 }
 
 /// Looks at everything a switchover begins with, and changes nothing.

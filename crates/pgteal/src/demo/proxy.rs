@@ -41,9 +41,7 @@ impl Proxy {
         command.kill_on_drop(true);
         // A Ctrl-C at the terminal is for the demo, which ends the proxy when nobody needs it any more.
         command.process_group(0);
-        if let Some(password) = proxy_file::service_password(loaded, env)? {
-            command.env(proxy_file::PASSWORD_VARIABLE, password);
-        }
+        command.envs(proxy_file::service_passwords(loaded, env)?);
         let child = command.spawn().map_err(|error| Failure::File {
             verb: "run",
             path: program,

@@ -45,6 +45,7 @@ pub(super) fn advise(kind: &str, outcome: &Outcome, clients: Clients) -> Option<
                      resume"
                 }
                 Some("unreachable") => match may_be_lost(kind, *doing, failure, clients) {
+                    None if failure.object.starts_with("server router") => LOOKED_UP,
                     None => "see that it runs and lets us in, then go on with: pgteal resume",
                     Some(command) => command,
                 },
@@ -82,6 +83,11 @@ pub(super) fn advise(kind: &str, outcome: &Outcome, clients: Clients) -> Option<
         ),
     }
 }
+
+/// What there is to do when the proxy does not let in whom it let in before the switchover.
+const LOOKED_UP: &str = "see that the proxy runs and its service role may log in on the side that serves now (its log names role, \
+    server and reason); with a wrong password there: start pgteal proxy again with PGTEAL_GREEN_PASSWORD or \
+    PGTEAL_BLUE_PASSWORD, or PGTEAL_AUTH_PASSWORD for auth_user; then go on with: pgteal resume";
 
 /// What there is to do about a side that does not answer, where the run can do without it.
 fn may_be_lost(kind: &str, doing: Doing, failure: &Fault, clients: Clients) -> Option<&'static str> {

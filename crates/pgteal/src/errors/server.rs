@@ -181,6 +181,14 @@ pub(super) fn router(error: &RouterError, what: String) -> Advice {
             UNTOUCHED,
             "settle what the proxy says, then run the command again",
         ),
+        RouterError::NotUnderstood { router, .. } => (
+            "proxy-version",
+            Exit::Blocked,
+            router,
+            UNTOUCHED,
+            "end the proxy and start it again as this version: pgteal proxy; it takes the route that it had, and clients connect \
+             anew; then run the command again",
+        ),
         RouterError::StaleEpoch { router, .. } => (
             "stale-epoch",
             Exit::Superseded,

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,16 +13,13 @@ use pgteal_wire::message::frontend::{put_bind, put_execute, put_parse, put_sync}
 use pgteal_wire::message::report::Fields;
 use pgteal_wire::message::rows::parse_data_row;
 use pgteal_wire::message::tag::back;
-use pgteal_wire::startup::{ProtocolVersion, StartupMessage};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
-use zeroize::Zeroize as _;
 
 use super::client::shown;
-use super::credentials::Credentials;
 use super::lookup::{LookupError, StoredVerifier, VerifierLookup};
-use super::target::Target;
-use super::upstream::{self, Upstream};
+use super::service::ServiceLogin;
+use super::upstream::Upstream;
 use crate::config::AuthConfig;
 
 /// Users remembered at most; beyond it the oldest is forgotten.
@@ -35,40 +31,6 @@ const MAX_ANSWER: usize = 1 << 20;
 pub const DEFAULT_QUERY: &str = "SELECT rolname, rolpassword FROM pg_catalog.pg_authid \
     WHERE rolname = $1 AND rolcanlogin AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now())";
 
-/// The service role's password cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServicePasswordError {
-    /// The file cannot be read.
-    #[error("service password file {path}: {source}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The environment variable is not set.
-    #[error("service password: environment variable {0} is not set")]
-    Env(String),
-}
-
-/// Reads the service role's credentials as configured: environment variable, first line of a file, or none.
-///
-/// # Errors
-/// [`ServicePasswordError`].
-pub fn service_credentials(config: &AuthConfig) -> Result<Credentials, ServicePasswordError> {
-    if let Some(name) = &config.service_password_env {
-        let password = std::env::var(name).map_err(|_| ServicePasswordError::Env(name.clone()))?;
-        return Ok(Credentials::password(password));
-    }
-    let Some(path) = &config.service_password_file else { return Ok(Credentials::None) };
-    let mut text = std::fs::read_to_string(path)
-        .map_err(|source| ServicePasswordError::File { path: path.clone(), source })?;
-    let credentials = Credentials::password(text.lines().next().unwrap_or_default());
-    text.zeroize();
-    Ok(credentials)
-}
-
 /// Connections of the service role, at most: so many questions are asked at once, further ones wait.
 const MAX_CONNECTIONS: usize = 4;
 /// How long it is believed that there is no such user.
@@ -78,12 +40,13 @@ const PREPARED: &[u8] = b"auth";
 
 type Found = Option<StoredVerifier>;
 
+/// What its sessions are told besides who they are: the name in a startup packet has no encoding, so bytes are compared.
+const SETTINGS: [(&str, &str); 2] = [("application_name", "pgteal/auth"), ("client_encoding", "SQL_ASCII")];
+
 /// The lookup on the active side.
 #[derive(Debug)]
 pub struct AuthQuery {
-    server: ArcSwap<Target>,
-    startup: StartupMessage,
-    credentials: Credentials,
+    service: ArcSwap<ServiceLogin>,
     query: String,
     believed: Duration,
     limit: Duration,
@@ -99,8 +62,8 @@ type Asking = tokio::sync::Mutex<Option<(Instant, Result<Found, LookupError>)>>;
 #[derive(Debug)]
 struct Connection {
     upstream: Upstream,
-    /// The server it goes to, by identity: a repoint makes another one.
-    server: Arc<Target>,
+    /// Whose it is and where it goes, by identity: a repoint makes another one.
+    service: Arc<ServiceLogin>,
     prepared: bool,
 }
 
@@ -126,23 +89,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl AuthQuery {
-    /// A lookup on `server`. `limit` bounds one lookup, the opening of its connection included.
+    /// A lookup by `service`. `limit` bounds one lookup, the opening of its connection included.
     #[must_use]
-    pub fn new(config: &AuthConfig, credentials: Credentials, server: Arc<Target>, limit: Duration) -> Self {
-        let startup = StartupMessage::new(
-            ProtocolVersion::V3_0,
-            [
-                ("user", config.service_user.as_str()),
-                ("database", config.service_database.as_str()),
-                ("application_name", "pgteal/auth"),
-                // The name in a startup packet has no encoding: compare the bytes.
-                ("client_encoding", "SQL_ASCII"),
-            ],
-        );
+    pub fn new(config: &AuthConfig, service: Arc<ServiceLogin>, limit: Duration) -> Self {
         Self {
-            server: ArcSwap::new(server),
-            startup,
-            credentials,
+            service: ArcSwap::new(service),
             query: config.query.clone().unwrap_or_else(|| DEFAULT_QUERY.to_owned()),
             believed: Duration::from_millis(config.cache_ms),
             limit,
@@ -153,11 +104,38 @@ impl AuthQuery {
         }
     }
 
-    /// Asks another server from now on: the active side has changed.
-    pub fn set_server(&self, server: Arc<Target>) {
-        self.server.store(server);
+    /// Asks by another login from now on: the active side has changed.
+    pub fn set_service(&self, service: Arc<ServiceLogin>) {
+        self.service.store(service);
         lock(&self.remembered).clear();
         lock(&self.idle).clear();
+    }
+
+    /// Whether verifiers can be looked up by `service`, by looking up its own on a new connection, within `limit`.
+    ///
+    /// # Errors
+    /// Why not, with the role and the server.
+    pub async fn rehearse(&self, service: &Arc<ServiceLogin>, limit: Duration) -> Result<(), String> {
+        let user = service.user().as_bytes();
+        let limit = limit.min(self.limit);
+        let asked = async {
+            let mut fresh = self.open(service).await?;
+            self.run(&mut fresh, user).await.map_err(|error| error.to_string())?
+        };
+        let answer = tokio::time::timeout(limit, asked).await;
+        let reason =
+            match answer.unwrap_or_else(|_| Err(format!("no answer within {} ms", limit.as_millis()))) {
+                Ok(_) => return Ok(()),
+                Err(reason) => reason,
+            };
+        let (user, server) = (shown(user), service.server().shown());
+        Err(format!("its service role \"{user}\" cannot look up passwords on {server}: {reason}"))
+    }
+
+    async fn open(&self, service: &Arc<ServiceLogin>) -> Result<Connection, String> {
+        let upstream = service.log_in(service.server(), &SETTINGS, self.limit).await;
+        let upstream = upstream.map_err(|error| error.to_string())?;
+        Ok(Connection { upstream, service: Arc::clone(service), prepared: false })
     }
 
     fn recall(&self, user: &[u8]) -> Option<Found> {
@@ -206,9 +184,9 @@ impl AuthQuery {
 
     async fn ask(&self, user: &[u8]) -> Result<Found, String> {
         let _permit = self.permits.acquire().await.map_err(|error| error.to_string())?;
-        let server = self.server.load_full();
+        let service = self.service.load_full();
         // Taken out while in use: a lookup that is given up halfway must not leave half an answer behind.
-        let kept = lock(&self.idle).pop().filter(|kept| Arc::ptr_eq(&kept.server, &server));
+        let kept = lock(&self.idle).pop().filter(|kept| Arc::ptr_eq(&kept.service, &service));
         if let Some(mut kept) = kept {
             // The server may have closed an idle connection, or what was prepared may fit no longer: then, and only then,
             // once more on a new one.
@@ -217,9 +195,7 @@ impl AuthQuery {
                 return Ok(found);
             }
         }
-        let upstream = upstream::log_in(&server, &self.startup, &self.credentials, self.limit).await;
-        let upstream = upstream.map_err(|error| error.to_string())?;
-        let mut fresh = Connection { upstream, server, prepared: false };
+        let mut fresh = self.open(&service).await?;
         let found = self.run(&mut fresh, user).await.map_err(|error| error.to_string())??;
         self.keep(fresh);
         Ok(found)
@@ -227,7 +203,7 @@ impl AuthQuery {
 
     fn keep(&self, connection: Connection) {
         let mut idle = lock(&self.idle);
-        if Arc::ptr_eq(&connection.server, &self.server.load()) {
+        if Arc::ptr_eq(&connection.service, &self.service.load()) {
             idle.push(connection);
         }
     }
@@ -291,7 +267,7 @@ impl VerifierLookup for AuthQuery {
         match tokio::time::timeout(self.limit, self.ask_in_turn(user)).await {
             Ok(answer) => answer,
             Err(_) => {
-                let server = self.server.load().shown();
+                let server = self.service.load().server().shown();
                 let limit = self.limit.as_millis();
                 let reason = format!("no answer from {server} within {limit} ms");
                 Err(LookupError { user: shown(user), reason })

@@ -9,15 +9,19 @@ pub mod client;
 pub mod credentials;
 pub mod greet;
 pub mod lookup;
+pub mod service;
 pub mod target;
 pub mod upstream;
 
 mod read;
+mod seed;
 
 pub use auth_query::AuthQuery;
 pub use client::{ClientLogin, ClientLoginError};
 pub use credentials::Credentials;
 pub use greet::{GreetError, Greeting, greet};
 pub use lookup::{LookupError, StoredVerifier, VerifierLookup};
+pub use seed::mock_secret;
+pub use service::{ServiceLogin, ServiceLogins, ServicePasswordError};
 pub use target::{Connected, Target, TargetError};
 pub use upstream::{Upstream, UpstreamError, Want, log_in};

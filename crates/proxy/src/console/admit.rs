@@ -111,12 +111,13 @@ async fn server_agrees(
         AuthMethod::Trust | AuthMethod::Cleartext => {}
     }
     let user = startup.user().unwrap_or_default();
-    let database = shared.config.auth.service_database.as_bytes();
+    let side = shared.gate.course().side;
+    let database = shared.config.auth.service(side).database.as_bytes();
     let asked = StartupMessage::new(
         ProtocolVersion::V3_0,
         [("user", user), ("database", database), ("application_name", b"pgteal/console")],
     );
-    let Some(server) = shared.server(shared.gate.course().side) else { return Ok(()) };
+    let Some(server) = shared.server(side) else { return Ok(()) };
     let limit = shared.config.limits.upstream_login();
     match auth::log_in(server, &asked, credentials, limit).await {
         Ok(mut upstream) => {

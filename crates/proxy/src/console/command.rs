@@ -17,6 +17,7 @@ pub(crate) enum Command {
     ShowHeld,
     ShowStats,
     Look { limit: Duration },
+    Ask { side: Side, limit: Duration },
     Warm { side: Side, epoch: u64, limit: Duration },
     Cool { epoch: u64 },
     Hold { epoch: u64, limit: Duration, run: String },
@@ -42,6 +43,7 @@ impl Command {
             | Self::ShowHeld
             | Self::ShowStats => true,
             Self::Look { .. }
+            | Self::Ask { .. }
             | Self::Warm { .. }
             | Self::Cool { .. }
             | Self::Hold { .. }
@@ -56,7 +58,7 @@ impl Command {
 }
 
 /// Every command with its form, for `SHOW HELP` and for errors.
-pub(crate) const FORMS: [(&str, &str); 19] = [
+pub(crate) const FORMS: [(&str, &str); 20] = [
     ("SHOW VERSION", "the program's version"),
     ("SHOW HELP", "this list"),
     ("SHOW CONFIG", "the configuration, without secrets"),
@@ -67,6 +69,10 @@ pub(crate) const FORMS: [(&str, &str); 19] = [
     ("SHOW HELD", "who waits before the gate, and for how long"),
     ("SHOW STATS", "counters since the start or RESET STATS"),
     ("LOOK [LIMIT <ms>]", "look at what every idle session holds, for SHOW SESSIONS; open nothing"),
+    (
+        "ASK <blue|green> [LIMIT <ms>]",
+        "find out whether passwords can be looked up on that side; change nothing",
+    ),
     ("WARM <blue|green> EPOCH <n> [LIMIT <ms>]", "open every idle session's upstream on that side ahead"),
     ("COOL EPOCH <n>", "close the upstreams that were opened ahead"),
     ("HOLD EPOCH <n> LIMIT <ms> [RUN '<id>']", "let no transaction begin, for so long at most"),
@@ -211,6 +217,11 @@ pub(crate) fn parse(text: &str) -> Result<Option<Command>, Complaint> {
             let limit = if reader.done() { WARM_LIMIT } else { millis(reader.number("LIMIT")?) };
             Command::Look { limit }
         }
+        "ASK" => {
+            let side = reader.side()?;
+            let limit = if reader.done() { WARM_LIMIT } else { millis(reader.number("LIMIT")?) };
+            Command::Ask { side, limit }
+        }
         "WARM" => {
             let (side, epoch) = (reader.side()?, reader.number("EPOCH")?);
             let limit = if reader.done() { WARM_LIMIT } else { millis(reader.number("LIMIT")?) };
@@ -290,6 +301,9 @@ mod tests {
             ("REPOINT GREEN EPOCH 9", Ok(Some(Command::Repoint { side: Side::Green, epoch: 9 }))),
             ("RELEASE EPOCH 9 ;", Ok(Some(Command::Release { epoch: 9 }))),
             ("look", Ok(Some(Command::Look { limit: ms(30_000) }))),
+            ("ask green", Ok(Some(Command::Ask { side: Side::Green, limit: ms(30_000) }))),
+            ("ASK BLUE LIMIT 5", Ok(Some(Command::Ask { side: Side::Blue, limit: ms(5) }))),
+            ("ASK", Err("expected: ASK <blue|green> [LIMIT <ms>]")),
             ("LOOK LIMIT 5", Ok(Some(Command::Look { limit: ms(5) }))),
             ("RELEASE", Err("expected: RELEASE EPOCH <n>")),
             ("RELEASE EPOCH x", Err("expected: RELEASE EPOCH <n>")),

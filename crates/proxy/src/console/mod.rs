@@ -3,6 +3,7 @@
 
 mod admit;
 mod answer;
+mod ask;
 mod command;
 mod cool;
 mod drain;
@@ -174,6 +175,7 @@ async fn execute(shared: &Arc<Shared>, visitor: &Visitor, command: Command) -> R
             Ok(Answer::one([("reset", "ok".into())]))
         }
         Command::Look { limit } => look::look(shared, limit).await,
+        Command::Ask { side, limit } => ask::ask(shared, side, limit).await,
         Command::Warm { side, epoch, limit } => warm::warm(shared, side, epoch, limit).await,
         Command::Cool { epoch } => cool::cool(shared, epoch),
         Command::Hold { epoch, limit, run } => hold::hold(shared, epoch, limit, run),

@@ -18,15 +18,15 @@ use crate::shared::Shared;
 const ANSWERS: Duration = Duration::from_millis(700);
 
 pub(super) async fn repoint(shared: &Arc<Shared>, side: Side, epoch: u64) -> Result<Answer, Refusal> {
-    let Some(server) = shared.server(side) else {
+    if shared.server(side).is_none() {
         return Err(Refusal::not_now(format!("there is no {side} server in the configuration")));
-    };
+    }
     let began = Instant::now();
     let recorder = Arc::clone(&shared.recorder);
     let record = |side, epoch| recorder.write(side, epoch).map_err(|error| error.to_string());
     let effect = shared.gate.drive(&Event::Repoint { epoch, side }, began, record)?;
     if effect == Effect::Repointed {
-        shared.login.turn(server);
+        shared.login.turn(side);
         let farewell = Arc::clone(&shared.farewell);
         if farewell.len() > 0 {
             // Turned round within one hold, say, without a WARM before.

@@ -2,6 +2,7 @@
 
 use super::answer::Answer;
 use crate::config::ServerConfig;
+use crate::route::Side;
 use crate::shared::Shared;
 
 pub(super) fn show_config(shared: &Shared) -> Answer {
@@ -24,8 +25,11 @@ pub(super) fn show_config(shared: &Shared) -> Answer {
     put("reads.max_replica_lag_ms", config.reads.max_replica_lag_ms.to_string());
     put("reads.check_interval_ms", config.reads.check_interval_ms.to_string());
     put("auth.method", format!("{:?}", config.auth.method).to_lowercase());
-    put("auth.service_user", config.auth.service_user.clone());
-    put("auth.service_database", config.auth.service_database.clone());
+    for side in [Side::Blue, Side::Green].into_iter().filter(|side| config.server(*side).is_some()) {
+        let service = config.auth.service(side);
+        put(&format!("auth.{side}.service_user"), service.user.to_owned());
+        put(&format!("auth.{side}.service_database"), service.database.to_owned());
+    }
     put("admin.command", config.admin.command.join(", "));
     put("admin.read", config.admin.read.join(", "));
     let listen: Vec<String> = config.admin.listen.iter().map(ToString::to_string).collect();

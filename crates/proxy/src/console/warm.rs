@@ -31,6 +31,10 @@ pub(super) async fn warm(
         // Also when nobody reads now: those who come after the switch would be refused.
         return Err(Refusal::not_now(format!("{why}; and reads.fallback is \"refuse\"")));
     }
+    let began = Instant::now();
+    // With no session there is nothing else that would find out before everybody is over there.
+    shared.login.rehearse(side, limit).await.map_err(Refusal::not_now)?;
+    let limit = limit.saturating_sub(began.elapsed());
     let recorder = Arc::clone(&shared.recorder);
     let written = tokio::task::spawn_blocking(move || {
         recorder.epoch(epoch)?;

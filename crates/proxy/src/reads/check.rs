@@ -13,14 +13,12 @@ use pgteal_wire::message::frontend::put_query;
 use pgteal_wire::message::report::Fields;
 use pgteal_wire::message::rows::parse_data_row;
 use pgteal_wire::message::tag::back;
-use pgteal_wire::startup::{ProtocolVersion, StartupMessage};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{Position, Replicas, Seen};
-use crate::auth::{self, Credentials, Target, Upstream};
-use crate::config::AuthConfig;
+use crate::auth::{ServiceLogin, Target, Upstream};
 use crate::route::Side;
 use crate::shared::Shared;
 
@@ -50,20 +48,24 @@ struct Answer {
 /// One server, and the connection to it while it works.
 struct Watched {
     target: Arc<Target>,
-    startup: StartupMessage,
-    credentials: Credentials,
+    service: Arc<ServiceLogin>,
     connection: Option<Upstream>,
 }
 
 /// Checks every replica, and the primary of every side that has some; runs as long as the proxy.
-pub(crate) async fn watch(shared: Arc<Shared>, credentials: Credentials) {
+pub(crate) async fn watch(shared: Arc<Shared>) {
     let mut tasks = JoinSet::new();
     for side in [Side::Blue, Side::Green] {
         let replicas = shared.reads.of(side);
         let Some(primary) = replicas.primary.as_ref().filter(|_| !replicas.all().is_empty()) else {
             continue;
         };
-        let watched = |target| Watched::new(target, &shared.config.auth, credentials.clone());
+        let Some(service) = shared.login.service(side) else { continue };
+        let watched = |target: &Arc<Target>| Watched {
+            target: Arc::clone(target),
+            service: Arc::clone(service),
+            connection: None,
+        };
         // By where the primary is replicas are judged.
         let (heard, _) = watch::channel(false);
         for number in 0..replicas.all().len() {
@@ -123,26 +125,15 @@ async fn watch_replica(
 }
 
 impl Watched {
-    fn new(target: &Arc<Target>, config: &AuthConfig, credentials: Credentials) -> Self {
-        let startup = StartupMessage::new(
-            ProtocolVersion::V3_0,
-            [
-                ("user", config.service_user.as_str()),
-                ("database", config.service_database.as_str()),
-                ("application_name", "pgteal/reads"),
-            ],
-        );
-        Self { target: Arc::clone(target), startup, credentials, connection: None }
-    }
-
     /// Asks, on the connection that is there or on a new one.
     async fn ask(&mut self) -> io::Result<Answer> {
         // Taken out while in use: one that is given up halfway is not used again.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => auth::log_in(&self.target, &self.startup, &self.credentials, LIMIT)
-                .await
-                .map_err(io::Error::other)?,
+            None => {
+                let settings = [("application_name", "pgteal/reads")];
+                self.service.log_in(&self.target, &settings, LIMIT).await.map_err(io::Error::other)?
+            }
         };
         let answer = tokio::time::timeout(LIMIT, converse(&mut connection)).await;
         let answer =

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use pgteal_proxy::auth::{AuthQuery, ClientLogin, Credentials, Greeting, Target, greet, log_in};
+use pgteal_proxy::auth::{
+    AuthQuery, ClientLogin, Credentials, Greeting, ServiceLogin, Target, greet, log_in,
+};
 use pgteal_proxy::config::{AuthConfig, AuthMethod, ServerConfig, TlsConfig};
+use pgteal_proxy::route::Side;
 use pgteal_proxy::stream::Stream;
 use pgteal_proxy::tls::ClientTls;
 use pgteal_wire::message::authentication::Authentication;
@@ -47,7 +50,12 @@ pub(crate) fn target(server: &ServerConfig) -> Arc<Target> {
 /// The proxy's lookup as the service role `pgteal`.
 pub(crate) fn lookup(server: &ServerConfig, cache_ms: u64) -> Arc<AuthQuery> {
     let config = AuthConfig { cache_ms, ..AuthConfig::default() };
-    Arc::new(AuthQuery::new(&config, Credentials::password(PASSWORD), target(server), LIMIT))
+    Arc::new(AuthQuery::new(&config, service(&config, target(server)), LIMIT))
+}
+
+/// The service role's login there.
+pub(crate) fn service(config: &AuthConfig, server: Arc<Target>) -> Arc<ServiceLogin> {
+    Arc::new(ServiceLogin::new(&config.service(Side::Blue), Credentials::password(PASSWORD), server))
 }
 
 /// The next client, up to its startup packet, where TLS is a must.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgteal_proxy::auth::{AuthQuery, Credentials, StoredVerifier, VerifierLookup as _};
+use pgteal_proxy::auth::{AuthQuery, StoredVerifier, VerifierLookup as _};
 use pgteal_proxy::config::{AuthConfig, AuthMethod, ServerConfig};
 use pgteal_testkit::Cluster;
 use pgteal_wire::startup::ProtocolVersion;
 
-use crate::front::{Front, lookup, target};
+use crate::front::{Front, lookup, service, target};
 use crate::servers::{Certs, Leg, PASSWORD, server, server_config};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,7 +46,7 @@ async fn lookups_survive_a_restart_and_follow_the_active_side() {
     blue.sql("ALTER ROLE scram_user RENAME TO gone_user").await.unwrap();
     assert!(matches!(lookup.verifier(b"scram_user").await, Ok(None)));
     // Asked once more: the other side is not what was believed of this one.
-    lookup.set_server(target(&server_config(&green, Leg::Unix, &certs)));
+    lookup.set_service(service(&AuthConfig::default(), target(&server_config(&green, Leg::Unix, &certs))));
     assert!(matches!(lookup.verifier(b"scram_user").await, Ok(Some(_))), "the active side has changed");
     green.stop_immediate().await.unwrap();
     let error = lookup.verifier(b"scram_user").await.unwrap_err();
@@ -114,7 +114,7 @@ async fn counting(cluster: &Cluster) -> Arc<AuthQuery> {
         ..ServerConfig::default()
     };
     let limit = Duration::from_secs(10);
-    Arc::new(AuthQuery::new(&config, Credentials::password(PASSWORD), target(&server), limit))
+    Arc::new(AuthQuery::new(&config, service(&config, target(&server)), limit))
 }
 
 async fn calls(cluster: &Cluster) -> u32 {

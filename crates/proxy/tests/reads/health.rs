@@ -71,6 +71,20 @@ async fn a_replica_of_another_cluster_is_not_read_from() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_side_is_checked_by_its_own_service_role() {
+    let service = "[auth.green]\nservice_user = \"looker\"";
+    let fleet = Fleet::with(1, 1, service, |blue, green| (ports(blue), ports(green))).await;
+    fleet.until(&fleet.blue[0], "fit").await;
+    fleet.until(&fleet.green[0], "down").await;
+    fleet.world.green.sql("create role looker login").await.unwrap();
+    fleet.until(&fleet.green[0], "fit").await;
+    let who = "select string_agg(distinct usename, ' ') from pg_stat_activity where application_name = 'pgteal/reads'";
+    for (server, role) in [(&fleet.blue[0], "postgres"), (&fleet.green[0], "looker")] {
+        assert_eq!(server.sql(who).await.unwrap().trim(), role, "{}", server.name());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_replicas_readers_go_to_the_primary_or_are_refused() {
     for (reads, refuses) in [("", false), ("fallback = \"refuse\"", true)] {
         let fleet = Fleet::new(1, 0, reads).await;

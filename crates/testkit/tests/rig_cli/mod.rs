@@ -33,7 +33,12 @@ pub struct Rig {
     pub proxy: Program,
     pub port: PortLease,
     pub dir: Arc<Scratch>,
+    /// The tool's password on blue, and on green.
+    pub passwords: [&'static str; 2],
 }
+
+/// The tool's password on a side where a test does not care.
+const SAME: &str = "tool";
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,17 +56,35 @@ impl Rig {
 
     /// [`Rig::new`] with more in `[proxy]`.
     pub async fn with_proxy(from: u16, to: u16, rows: u64, proxy: &str) -> Self {
+        Self::with_passwords(from, to, rows, proxy, [SAME; 2]).await
+    }
+
+    /// [`Rig::with_proxy`] where the tool has these passwords on blue and on green, and is asked for them unless they are one.
+    pub async fn with_passwords(
+        from: u16,
+        to: u16,
+        rows: u64,
+        proxy: &str,
+        passwords: [&'static str; 2],
+    ) -> Self {
         let builder = |major, name: &str| {
-            Cluster::builder(major)
+            let builder = Cluster::builder(major)
                 .name(name)
                 .set("wal_retrieve_retry_interval", "100ms")
-                .hba("host all app 127.0.0.1/32 scram-sha-256")
+                .hba("host all app 127.0.0.1/32 scram-sha-256");
+            match passwords {
+                [SAME, SAME] => builder,
+                _ => builder.hba("host all pgteal 127.0.0.1/32 scram-sha-256"),
+            }
         };
         let (blue, green) = tokio::join!(builder(from, "blue").start(), builder(to, "green").start());
         let (blue, green) = (blue.unwrap(), green.unwrap());
-        let tool = format!("CREATE ROLE pgteal SUPERUSER LOGIN PASSWORD '{TOOL}'");
-        blue.sql(&format!("{tool}; CREATE ROLE app LOGIN PASSWORD '{APP}'")).await.unwrap();
-        green.sql(&tool).await.unwrap();
+        for (cluster, password) in [(&blue, passwords[0]), (&green, passwords[1])] {
+            let password = if password == SAME { TOOL } else { password };
+            let sql = format!("CREATE ROLE pgteal SUPERUSER LOGIN PASSWORD '{password}'");
+            cluster.sql(&sql).await.unwrap();
+        }
+        blue.sql(&format!("CREATE ROLE app LOGIN PASSWORD '{APP}'")).await.unwrap();
         for name in ["shop", "billing"] {
             blue.sql(&format!("CREATE DATABASE {name} OWNER app")).await.unwrap();
         }
@@ -87,35 +110,48 @@ impl Rig {
             port = port.port(),
         );
         std::fs::write(dir.path().join("pgteal.toml"), config).unwrap();
-        let proxy = Self::command(&dir).arg("proxy").spawn().unwrap();
-        let rig = Self { blue, green, proxy, port, dir };
+        let proxy = Self::program(&dir, passwords).arg("proxy").spawn().unwrap();
+        let rig = Self { blue, green, proxy, port, dir, passwords };
+        rig.proxy_listens().await;
+        rig
+    }
+
+    async fn proxy_listens(&self) {
         wait_until("the proxy to take clients", Duration::from_secs(20), async || {
-            match tokio::net::TcpStream::connect(("127.0.0.1", rig.port.port())).await {
+            match tokio::net::TcpStream::connect(("127.0.0.1", self.port.port())).await {
                 Ok(_) => Ok(Some(())),
                 Err(error) => Err(error.to_string()),
             }
         })
         .await
         .unwrap();
-        rig
     }
 
-    fn command(dir: &Arc<Scratch>) -> pgteal_testkit::ProgramBuilder {
-        Program::product("pgteal")
-            .unwrap()
-            .dir(dir)
-            .env("PGTEAL_BLUE_PASSWORD", "tool")
-            .env("PGTEAL_GREEN_PASSWORD", "tool")
+    /// The proxy ends, and another one begins in its place, with the passwords as they are now.
+    pub async fn restart_proxy(&mut self) {
+        self.proxy.terminate().unwrap();
+        self.proxy.wait(BOUND).await.unwrap();
+        self.proxy = self.start(&["proxy"]);
+        self.proxy_listens().await;
+    }
+
+    fn program(dir: &Arc<Scratch>, [blue, green]: [&str; 2]) -> pgteal_testkit::ProgramBuilder {
+        let program = Program::product("pgteal").unwrap().dir(dir);
+        program.env("PGTEAL_BLUE_PASSWORD", blue).env("PGTEAL_GREEN_PASSWORD", green)
+    }
+
+    fn command(&self) -> pgteal_testkit::ProgramBuilder {
+        Self::program(&self.dir, self.passwords)
     }
 
     /// Runs a command to its end.
     pub async fn run(&self, args: &[&str]) -> Output {
-        Self::command(&self.dir).args(args).run(BOUND).await.unwrap()
+        self.command().args(args).run(BOUND).await.unwrap()
     }
 
     /// Starts a command that is not waited for.
     pub fn start(&self, args: &[&str]) -> Program {
-        Self::command(&self.dir).args(args).spawn().unwrap()
+        self.command().args(args).spawn().unwrap()
     }
 
     /// Runs a command that must succeed.
@@ -133,7 +169,7 @@ impl Rig {
 
     /// Runs a command that is to be killed at `point`.
     pub async fn crash(&self, args: &[&str], point: &str) -> (End, Output) {
-        let output = Self::command(&self.dir).args(args).env("PGTEAL_CRASH", point).run(BOUND).await.unwrap();
+        let output = self.command().args(args).env("PGTEAL_CRASH", point).run(BOUND).await.unwrap();
         let end = match (output.status.signal(), output.status.code()) {
             (Some(ABORTED), _) => End::Crashed,
             (None, Some(code)) => End::Code(code),
