@@ -9,6 +9,7 @@ use pgteal::errors::Failure;
 use pgteal::errors::hints::{HINTS, hint};
 use pgteal::run::Clients;
 use pgteal::ui::Ui;
+use pgteal_core::deployment::Side;
 use pgteal_core::postgres::{self, ConnInfoError, ConnectFailure, Place};
 use pgteal_core::providers::ProviderError;
 use pgteal_core::router::RouterError;
@@ -245,6 +246,12 @@ fn own() -> Vec<Failure> {
             why: "there is no green to move to".into(),
             next: vec!["pgteal plan", "pgteal up"],
         },
+        Failure::Answers {
+            command: "pgteal undo",
+            side: Side::Green,
+            address: "db2:5432".into(),
+            keeps: "what pgteal made there (3 replication slots, which keep WAL)".into(),
+        },
         Failure::Runbook("two steps fence".into()),
         Failure::CommandLine { what: "unrecognized subcommand 'nonsense'".into() },
         Failure::ProxyStart { reason: "cannot listen on 127.0.0.1:6432: Address already in use".into() },
@@ -278,6 +285,7 @@ fn is_sampled(failure: &Failure) -> bool {
         | Failure::Blocked { .. }
         | Failure::Mismatch { .. }
         | Failure::NotNow { .. }
+        | Failure::Answers { .. }
         | Failure::Runbook(_)
         | Failure::Demo(_)
         | Failure::Interrupted

@@ -46,6 +46,9 @@ async fn with_green_dead_for_good_blue_becomes_what_it_was() {
     let runs = rig.must(&["runs"]).await;
     assert!(runs.stdout.contains("switch") && runs.stdout.contains("unwound"), "{}", runs.stdout);
     rig.blue.sql_in("shop", "DROP TABLE late").await.unwrap();
+    let refused = rig.run(&["undo", "--lost", "green"]).await;
+    assert_eq!(refused.status.code(), Some(2), "{}{}", refused.stdout, refused.stderr);
+    assert!(refused.stderr.contains("green answers at 127.0.0.1:"), "{}", refused.stderr);
     rig.green.kill9().unwrap();
 
     let mut undo = rig.start(&["undo"]);

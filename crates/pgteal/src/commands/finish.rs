@@ -15,7 +15,7 @@ const COMMAND: &str = "pgteal finish";
 #[command(after_help = "Example:\n  pgteal finish --yes\n\n\
     After it there is no lossless way back: the streams between the clusters are removed.")]
 pub struct Args {
-    /// Do it without asking.
+    /// Do it without asking; give the side of --lost up although it answers.
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -25,6 +25,9 @@ pub struct Args {
 pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let mut desk = Desk::to_drive(context.config()?).await?;
     desk.give_up(args.lost.side, COMMAND)?;
+    if !args.yes {
+        args.lost.must_be_silent(context, &desk, COMMAND).await?;
+    }
     let active = desk.standing.active;
     let asked = match args.lost.side {
         None => format!(

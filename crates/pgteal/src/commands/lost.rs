@@ -1,7 +1,17 @@
 //! The option by which the operator gives a side up that will not come back.
 
+use std::time::Duration;
+
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use pgteal_core::deployment::Side;
+use pgteal_core::postgres::{self, ConnectFailure, Error, Purpose, Server, slot};
+
+use super::Context;
+use crate::errors::Failure;
+use crate::run::{Desk, place};
+
+/// A server that does not answer within this is believed to be lost.
+const ANSWER_BOUND: Duration = Duration::from_secs(5);
 
 /// Which side is lost, if one is.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
@@ -14,6 +24,41 @@ pub(super) struct Lost {
 }
 
 impl Lost {
+    /// Refuses to give a side up that is there: what pgteal made on it would stay, and nobody would know of it any more.
+    ///
+    /// # Errors
+    /// The side answers, or cannot be asked because the settings are wrong.
+    pub(super) async fn must_be_silent(
+        self,
+        context: &Context,
+        desk: &Desk,
+        command: &'static str,
+    ) -> Result<(), Failure> {
+        let (Some(side), Some(id)) = (self.side, &desk.standing.deployment) else { return Ok(()) };
+        let server = match side {
+            Side::Blue => place::blue(&desk.loaded, &context.env)?,
+            Side::Green => {
+                let provider = place::provider_to_look(&desk.loaded, &context.env, id.clone()).await?;
+                Server::new("green", provider.conninfo().clone()).map_err(postgres::Error::from)?
+            }
+        };
+        let purpose = Purpose::probe("lost").within(ANSWER_BOUND);
+        let keeps = match server.connect(server.conninfo().database(), purpose).await {
+            Ok(session) => {
+                let slots = slot::of_deployment(&session, id.as_str()).await.map_or(0, |slots| slots.len());
+                format!("what pgteal made there ({slots} replication slots, which keep WAL)")
+            }
+            Err(
+                Error::Connect { failure: ConnectFailure::Unreachable, .. }
+                | Error::TimedOut { .. }
+                | Error::Lost { .. },
+            ) => return Ok(()),
+            // Whoever refuses us is there.
+            Err(error) => format!("what pgteal made there; it says: {error}"),
+        };
+        Err(Failure::Answers { command, side, address: server.conninfo().address(), keeps })
+    }
+
     /// What there is to say of the side that was given up.
     pub(super) fn told(self) -> String {
         self.side.map_or_else(String::new, |side| {

@@ -12,11 +12,17 @@ use crate::run::{Desk, Way};
 pub struct Args {
     #[command(flatten)]
     lost: Lost,
+    /// Give the side of --lost up although it answers
+    #[arg(long, requires = "side")]
+    yes: bool,
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let mut desk = Desk::to_drive(context.config()?).await?;
     desk.give_up(args.lost.side, "pgteal resume")?;
+    if !args.yes {
+        args.lost.must_be_silent(context, &desk, "pgteal resume").await?;
+    }
     let Some(entry) = desk.standing.open.clone() else {
         return Err(desk.not_now("pgteal resume", "no run is open".into()));
     };

@@ -14,11 +14,17 @@ use crate::run::{Desk, Entry, Stage, Way};
 pub struct Args {
     #[command(flatten)]
     lost: Lost,
+    /// Give the side of --lost up although it answers
+    #[arg(long, requires = "side")]
+    yes: bool,
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let mut desk = Desk::to_drive(context.config()?).await?;
     desk.give_up(args.lost.side, "pgteal undo")?;
+    if !args.yes {
+        args.lost.must_be_silent(context, &desk, "pgteal undo").await?;
+    }
     let entry = target(&desk)?;
     let journey = desk.take_up(context, &entry, Way::Undo).await?;
     let asked = match entry.kind.as_str() {

@@ -8,6 +8,7 @@ mod journal;
 mod outcome;
 mod server;
 
+use pgteal_core::deployment::Side;
 use pgteal_core::postgres::{self, ConnInfoError};
 use pgteal_core::providers::ProviderError;
 use pgteal_core::router::RouterError;
@@ -110,6 +111,18 @@ pub enum Failure {
         why: String,
         /// What does fit.
         next: Vec<&'static str>,
+    },
+    /// The side that the operator gives up as lost is there.
+    #[error("{side} answers at {address}, so it is not lost; given up, it would keep {keeps}")]
+    Answers {
+        /// `pgteal undo`.
+        command: &'static str,
+        /// The side.
+        side: Side,
+        /// Where it answers.
+        address: String,
+        /// What would be left behind on it.
+        keeps: String,
     },
     /// A plan or a runbook that the engine refuses: a defect.
     #[error("the runbook is not one: {0}")]
@@ -297,6 +310,13 @@ impl Failure {
             Self::NotNow { command, next, .. } => {
                 advice("not-now", Exit::Usage, Some((*command).to_owned()), UNTOUCHED, next.join(", or: "))
             }
+            Self::Answers { command, side, .. } => advice(
+                "answers",
+                Exit::Usage,
+                Some(format!("server {side}")),
+                UNTOUCHED,
+                format!("{command}; or, if all of that is to stay there: {command} --lost {side} --yes"),
+            ),
             Self::Runbook(_) => advice(
                 "defect",
                 Exit::Internal,
