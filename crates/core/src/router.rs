@@ -22,6 +22,9 @@ pub struct RouterState {
     pub clients: u64,
     /// Client sessions inside a transaction or an unanswered request.
     pub busy: u64,
+    /// Client sessions that wait at the closed gate.
+    #[serde(default)]
+    pub waiting: u64,
     /// Age of the oldest open client transaction.
     pub longest_transaction: Duration,
     /// The side for which idle sessions have a second upstream open, if any.

@@ -209,6 +209,13 @@ impl Fence {
         Ok(FenceState { epoch, ..state })
     }
 
+    /// When the last raise was, if none has lowered it since: in UTC, to the second, as ISO 8601 writes it.
+    pub async fn raised_since(&self, s: &Session) -> Result<Option<String>> {
+        let sql = "SELECT (SELECT to_char((value->>'at')::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
+            FROM pgteal.state WHERE key = 'fence' AND (value->>'raised')::bool)";
+        s.query_one("looking at the fence", sql, &[]).await?.get(0)
+    }
+
     /// Whether every layer is up. One round trip: it is asked several times in the pause.
     pub async fn is_raised(&self, s: &Session) -> Result<bool> {
         Ok(self.layers(s).await?.is_raised())

@@ -251,6 +251,7 @@ impl Row {
             epoch,
             clients: self.number("clients"),
             busy: self.number("busy"),
+            waiting: self.number("held"),
             longest_transaction: Duration::from_millis(self.number("longest_transaction_ms")),
             warm_side: self.text("warm_side").and_then(|side| side.parse().ok()),
             warm: self.number("warm"),

@@ -6,6 +6,7 @@ pub mod config;
 mod confirm;
 pub mod demo;
 mod ended;
+mod fenced;
 pub mod finish;
 pub mod init;
 mod long;

@@ -10,12 +10,13 @@ use pgteal_core::router::RouterState;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Context, long};
+use super::{Context, fenced, long};
 use crate::config::{self, Loaded};
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::journal;
 use crate::render::table::table;
-use crate::run::{Desk, Stage, Standing, place};
+use crate::run::{Desk, Stage, Standing, journal_path, place};
 use crate::ui::Style;
 use crate::{sides, units};
 
@@ -63,6 +64,8 @@ struct Seen {
     syncing: Vec<Table>,
     subscriptions: usize,
     enabled: usize,
+    /// On both sides.
+    raised: Vec<fenced::Raised>,
     /// On the active side.
     long_transactions: Vec<long::Open>,
 }
@@ -103,6 +106,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> 
 
 async fn look(context: &Context, desk: &Desk) -> Result<(), Failure> {
     let standing = &desk.standing;
+    let at_work = journal::at_work(&journal_path(&desk.loaded));
     let mut seen = Seen::default();
     let (mut router, mut left) = (None, Vec::new());
     if standing.stage == Stage::Nothing {
@@ -120,7 +124,19 @@ async fn look(context: &Context, desk: &Desk) -> Result<(), Failure> {
         None => None,
     };
     let horizon = horizon(standing, &seen);
+    let next = match &at_work {
+        Some(_) => "pgteal status --watch".to_owned(),
+        None => standing.next().join(", or: "),
+    };
+    let refusal = fenced::met(&seen.raised, standing, router.as_ref());
+    if let Some(refusal) = &refusal {
+        fenced::show(&context.ui, refusal, &next);
+    }
     show(context, standing, &seen, router.as_ref(), horizon.as_ref());
+    if let Some(holder) = &at_work {
+        context.ui.line(format!("{} {holder}", context.ui.paint(Style::Bold, "at work:")));
+    }
+    context.ui.line(format!("\nnext: {next}"));
     if !left.is_empty() {
         show_strays(context, &left);
     }
@@ -130,6 +146,9 @@ async fn look(context: &Context, desk: &Desk) -> Result<(), Failure> {
         "strays": left,
         "syncing": seen.syncing,
         "router": router,
+        "refuses_writes": refusal,
+        "fences": seen.raised,
+        "at_work": at_work,
         "long_transactions": seen.long_transactions,
         "silent": seen.silent,
         "rollback": horizon,
@@ -159,6 +178,8 @@ async fn servers(context: &Context, desk: &Desk, seen: &mut Seen) -> Result<(), 
                     // Each stands still while its table is copied, and keeps WAL from then on.
                     let copies = slot::of_table_copies(&session).await?;
                     seen.streams.extend(streams(&session, side, copies).await?);
+                    let role = server.conninfo().user();
+                    seen.raised.extend(fenced::look(side, &session, id.as_str(), role).await?);
                 }
             }
             Ok::<_, postgres::Error>(())
@@ -360,5 +381,4 @@ fn show(
     for silent in &seen.silent {
         ui.line(format!("{} {silent}", ui.paint(Style::Warn, "no answer:")));
     }
-    ui.line(format!("\nnext: {}", standing.next().join(", or: ")));
 }

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use pgteal_saga::JournalError;
@@ -50,6 +50,26 @@ impl Lock {
     }
 }
 
+/// Who drives over the journal at `journal` now, if anybody does. Takes no lock for that, not even for an instant: a
+/// controller that begins just then would be turned away.
+#[must_use]
+pub fn at_work(journal: &Path) -> Option<String> {
+    let mut file = File::open(path_of(journal)).ok()?;
+    let inode = file.metadata().ok()?.ino();
+    let note = holder(&mut file);
+    let held = std::fs::read_to_string("/proc/locks").ok()?;
+    held.lines().any(|line| is_held_by(line, inode, &note)).then_some(note)
+}
+
+/// Whether a line of proc_locks(5) is the lock on this file, held by who has left this note:
+/// `1: FLOCK  ADVISORY  WRITE 4711 08:01:1234 0 EOF`.
+fn is_held_by(line: &str, inode: u64, note: &str) -> bool {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let [_, "FLOCK", _, "WRITE", process, file, ..] = fields.as_slice() else { return false };
+    file.rsplit(':').next() == Some(inode.to_string().as_str())
+        && note.starts_with(&format!("process {process} "))
+}
+
 fn path_of(journal: &Path) -> PathBuf {
     let mut name = journal.as_os_str().to_owned();
     name.push(".lock");
@@ -71,5 +91,23 @@ fn refused(path: &Path, place: &str, error: &std::io::Error) -> JournalError {
             JournalError::ReadOnly { place: place.to_owned(), what }
         }
         _ => JournalError::Io { place: place.to_owned(), what },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn whoever_drives_is_seen_without_a_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = dir.path().join("journal.db");
+        assert_eq!(at_work(&journal), None);
+        let lock = Lock::take(&journal).unwrap();
+        let seen = at_work(&journal).unwrap();
+        assert!(seen.starts_with(&format!("process {} since ", std::process::id())), "{seen}");
+        drop(lock);
+        assert_eq!(at_work(&journal), None);
     }
 }

@@ -13,5 +13,6 @@ mod store;
 mod tests;
 mod writer;
 
+pub use lock::at_work;
 pub use reader::JournalReader;
 pub use sqlite::SqliteJournal;
