@@ -32,6 +32,8 @@ pub mod code {
     pub const WAL_FUSE: &str = "wal-fuse";
     /// The hold or the fence of this cutover is gone.
     pub const LOST_HOLD: &str = "lost-hold";
+    /// The controller that began the hold is gone, and with it what kept the schemas as they were seen.
+    pub const CONTROLLER_GONE: &str = "controller-gone";
     /// Something that should come further has not for a long time.
     pub const STALLED: &str = "stalled";
     /// Tables differ.

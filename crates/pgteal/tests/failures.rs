@@ -199,6 +199,7 @@ fn outcomes() -> Vec<Failure> {
         Some("wal-fuse"),
         Some("stalled"),
         Some("lost-hold"),
+        Some("controller-gone"),
         Some("mismatch"),
     ];
     let mut all: Vec<Outcome> = codes.into_iter().map(refused).collect();
@@ -206,6 +207,7 @@ fn outcomes() -> Vec<Failure> {
         Outcome::Unwound { cause: Cause::Refused { step: "warm".into(), failure: by_proxy } },
         Outcome::Unwound { cause: Cause::Operator { by: BY_STOP.into() } },
         Outcome::Unwound { cause: Cause::Deadline { step: "drain".into(), elapsed_ms: 3001, last: None } },
+        Outcome::Unwound { cause: Cause::Lost { step: "hold-clients".into(), failure: coded(None) } },
         Outcome::Waiting { step: "approve".into(), what: "an operator".into() },
     ]);
     let all = all.into_iter().map(|outcome| (outcome, Clients::Untouched));
@@ -227,7 +229,10 @@ fn outcomes() -> Vec<Failure> {
         (Outcome::Stopped, Clients::Moved),
     ];
     let shown = all.chain(rests);
-    shown.filter_map(|(outcome, clients)| Failure::of_outcome("switch", &outcome, clients)).collect()
+    let shown =
+        shown.filter_map(|(outcome, clients)| Failure::of_outcome("switch", &outcome, clients, false));
+    let cause = Cause::Deadline { step: "hold-clients".into(), elapsed_ms: 8249, last: None };
+    shown.chain(Failure::of_outcome("back", &Outcome::Unwound { cause }, Clients::Untouched, true)).collect()
 }
 
 fn own() -> Vec<Failure> {

@@ -23,11 +23,10 @@ pub(super) async fn answer(
     if section.is_some() && !laps.is_empty() {
         ui.line(format!("\n{}", timeline::draw(&laps, &journey.titles)));
     }
-    let failure = Failure::of_outcome(&journey.kind, &journey.outcome, journey.clients);
-    let next = desk.standing.next();
-    if let Some(failure) = failure {
+    if let Some(failure) = journey.failure() {
         return Err(failure);
     }
+    let next = desk.standing.next();
     ui.line(format!("\n{} {asked}", ui.paint(Style::Good, "done:")));
     ui.line(format!("next: {}", next.join(", or: ")));
     ui.object(&json!({

@@ -342,7 +342,7 @@ fn heading(ui: &Ui, text: &str) {
 
 /// Only a run that did what was asked lets the story go on.
 fn done(journey: &Journey) -> Result<(), Failure> {
-    match (&journey.outcome, Failure::of_outcome(&journey.kind, &journey.outcome, journey.clients)) {
+    match (&journey.outcome, journey.failure()) {
         (Outcome::Done, _) => Ok(()),
         (Outcome::Stopped, _) => Err(Failure::Interrupted),
         (Outcome::Unwound { cause: Cause::Operator { by } }, _) if by == BY_STOP => Err(Failure::Interrupted),

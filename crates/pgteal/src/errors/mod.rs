@@ -387,10 +387,11 @@ impl Failure {
         }
     }
 
-    /// How a run ended, as a failure; `None` when it ended as asked for.
+    /// How a run ended, as a failure; `None` when it ended as asked for. `alone` says that nobody drove it until the time of
+    /// its hold was over.
     #[must_use]
-    pub fn of_outcome(kind: &str, outcome: &Outcome, clients: Clients) -> Option<Self> {
-        outcome::advise(kind, outcome, clients).map(|advice| Self::Ended(Box::new(advice)))
+    pub fn of_outcome(kind: &str, outcome: &Outcome, clients: Clients, alone: bool) -> Option<Self> {
+        outcome::advise(kind, outcome, clients, alone).map(|advice| Self::Ended(Box::new(advice)))
     }
 
     /// Shows the failure and answers the exit code.

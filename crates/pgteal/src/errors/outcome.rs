@@ -1,5 +1,6 @@
 //! Advice about how a run ended or why it rests.
 
+use pgteal_core::failure::code;
 use pgteal_saga::StepError;
 use pgteal_saga::decide::BY_STOP;
 use pgteal_saga::driver::Outcome;
@@ -12,6 +13,9 @@ use super::{Advice, UNTOUCHED, at_rest};
 use crate::exit::Exit;
 use crate::run::Clients;
 
+const PUT_BACK: &str =
+    "everything the run did was put back; clients are where they were; every acknowledged commit is kept";
+
 const OTHER_CONTROLLER: &str = "another controller drives this deployment: pgteal status --watch";
 
 /// What there is to do where `object` has seen a higher epoch: a side is fenced by a controller of this deployment, a proxy
@@ -21,9 +25,9 @@ fn overtaken(object: &str) -> &'static str {
 }
 
 /// The advice for an outcome that is not what was asked for; `None` when it is. `kind` is the run's, and `clients` says where
-/// it has left them.
+/// it has left them; `alone` says that nobody drove it until the time of its hold was over.
 #[must_use]
-pub(super) fn advise(kind: &str, outcome: &Outcome, clients: Clients) -> Option<Advice> {
+pub(super) fn advise(kind: &str, outcome: &Outcome, clients: Clients, alone: bool) -> Option<Advice> {
     let data = at_rest(clients);
     let make = |code, exit, what: String, object: String, data: &str, next: String| {
         Some(Advice { code, what, object: Some(object), data: data.into(), next, exit })
@@ -32,6 +36,7 @@ pub(super) fn advise(kind: &str, outcome: &Outcome, clients: Clients) -> Option<
         // Taken back at the word of an operator, who asked for just that; unless the word was Ctrl-C.
         Outcome::Unwound { cause: Cause::Operator { by } } if by != BY_STOP => None,
         Outcome::Done => None,
+        Outcome::Unwound { cause } if alone || is_of_the_dead(cause) => Some(left_alone(kind, alone)),
         Outcome::Unwound { cause } => unwound(kind, cause),
         Outcome::Stuck { step, doing, failure } => {
             let way = if *doing == Doing::Undo { "could not be undone" } else { "did not come to an end" };
@@ -116,9 +121,31 @@ fn is_silent(code: Option<&str>) -> bool {
     matches!(code, Some("unreachable" | "router-unreachable" | "router-login"))
 }
 
+/// Whether a hold was found that another process had begun.
+fn is_of_the_dead(cause: &Cause) -> bool {
+    match cause {
+        Cause::Refused { failure, .. } => failure.code.as_deref() == Some(code::CONTROLLER_GONE),
+        Cause::Lost { step, failure } => step == "hold-clients" && failure.code.is_none(),
+        Cause::Deadline { .. } | Cause::Operator { .. } => false,
+    }
+}
+
+/// A hold whose controller is gone ends in any case: by its limit at the proxy, or by whoever takes the run up.
+fn left_alone(kind: &str, alone: bool) -> Advice {
+    let hold = if alone { "had ended by its limit" } else { "is over" };
+    Advice {
+        code: code::CONTROLLER_GONE,
+        what: format!(
+            "the pgteal that held clients was gone before they were moved, so the run of {kind} was taken back; the hold {hold}"
+        ),
+        object: Some(format!("run of {kind}")),
+        data: PUT_BACK.into(),
+        next: format!("begin again with: pgteal {kind}"),
+        exit: Exit::Unwound,
+    }
+}
+
 fn unwound(kind: &str, cause: &Cause) -> Option<Advice> {
-    let data =
-        "everything the run did was put back; clients are where they were; every acknowledged commit is kept";
     let (object, failure): (String, Option<&Fault>) = match cause {
         Cause::Refused { step, failure } | Cause::Lost { step, failure } => {
             (format!("step {step}: {}", failure.object), Some(failure))
@@ -203,13 +230,6 @@ fn unwound(kind: &str, cause: &Cause) -> Option<Advice> {
                 "look at the tables that are named: nothing but replication may write them on green; then: pgteal {kind}"
             ),
         ),
-        (Cause::Lost { step, .. }, None) if step.as_str() == "hold-clients" => (
-            "lost-hold",
-            Exit::Unwound,
-            format!(
-                "the hold ended by itself, as it does when nobody steers it any more; begin again with: pgteal {kind}"
-            ),
-        ),
         _ => ("unwound", Exit::Unwound, format!("settle what is named, then: pgteal {kind}")),
     };
     let what = match cause {
@@ -218,7 +238,7 @@ fn unwound(kind: &str, cause: &Cause) -> Option<Advice> {
         }
         other => other.to_string(),
     };
-    Some(Advice { code, what, object: Some(object), data: data.into(), next, exit })
+    Some(Advice { code, what, object: Some(object), data: PUT_BACK.into(), next, exit })
 }
 
 /// The advice for a look outside any run.

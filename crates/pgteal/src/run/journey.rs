@@ -8,7 +8,7 @@ use pgteal_saga::driver::{Driver, Outcome, Setup};
 use pgteal_saga::hooks::{AbortAt, Hooks};
 use pgteal_saga::journal::{Journal, Lease};
 use pgteal_saga::state::State;
-use pgteal_saga::{DeploymentId, DriverError, Event, Feed, Plan, Registry, RunId};
+use pgteal_saga::{DeploymentId, DriverError, Event, EventBody, Feed, Plan, Registry, RunId};
 
 use super::signals;
 use crate::commands::Context;
@@ -78,6 +78,22 @@ pub struct Journey {
     pub events: Vec<Event>,
     /// The titles of its steps.
     pub titles: Titles,
+}
+
+impl Journey {
+    /// The failure that it ended with; `None` when it ended as asked for.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        Failure::of_outcome(&self.kind, &self.outcome, self.clients, self.was_left_alone())
+    }
+
+    /// Whether the time of the hold had passed when the run was taken up: while nobody drove it.
+    fn was_left_alone(&self) -> bool {
+        self.events.windows(2).any(|pair| {
+            matches!(pair[0].body, EventBody::Resumed { .. })
+                && matches!(pair[1].body, EventBody::Deadline { .. })
+        })
+    }
 }
 
 /// The steps of a runbook, by id.

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use pgteal_saga::{Cx, Durability, Observation, Step, StepError};
 
 use crate::deployment::Direction;
+use crate::failure::code;
 use crate::steps::still_sealed;
 use crate::steps::switchover::freshen::Freshen;
 use crate::steps::switchover::guardrails;
@@ -55,7 +56,14 @@ impl Step<World> for HoldClients {
         Ok(if held { Observation::Done } else { Observation::NotDone })
     }
 
+    /// Whoever takes up a hold that another process began has no seals: the run could only come as far as the guard of
+    /// `repoint`, with clients held and the fence raised for nothing.
     async fn apply(&self, world: &World, cx: &Cx) -> Result<(), StepError> {
+        if !world.is_guarded() {
+            let what =
+                "the controller that began it is gone, and nobody has kept the schemas as they were seen";
+            return Err(StepError::refused("the hold", what).with_code(code::CONTROLLER_GONE));
+        }
         let (epoch, limit) = (cx.epoch().0, world.settings.deadline + MARGIN);
         world.routers(|router| router.hold(epoch, limit)).await.map(drop)
     }
