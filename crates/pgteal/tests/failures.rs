@@ -251,11 +251,12 @@ fn own() -> Vec<Failure> {
             why: "there is no green to move to".into(),
             next: vec!["pgteal plan", "pgteal up"],
         },
+        Failure::NotConfirmed { command: "pgteal finish".into() },
         Failure::Answers {
             command: "pgteal undo",
             side: Side::Green,
             address: "db2:5432".into(),
-            keeps: "what pgteal made there (3 replication slots, which keep WAL)".into(),
+            keeps: "what pgteal made there: slots, and its fence; 3 of those slots keep WAL until the disk is full".into(),
         },
         Failure::Runbook("two steps fence".into()),
         Failure::CommandLine { what: "unrecognized subcommand 'nonsense'".into() },
@@ -291,6 +292,7 @@ fn is_sampled(failure: &Failure) -> bool {
         | Failure::Mismatch { .. }
         | Failure::NotNow { .. }
         | Failure::Answers { .. }
+        | Failure::NotConfirmed { .. }
         | Failure::Runbook(_)
         | Failure::Demo(_)
         | Failure::Interrupted

@@ -5,13 +5,10 @@ use std::io::{BufRead, IsTerminal};
 use super::Context;
 use crate::errors::Failure;
 
-/// Whether the person says yes.
-pub(super) fn ask(context: &Context, question: &str) -> Result<bool, Failure> {
+/// Whether the person says yes. `command` is the command as it was given.
+pub(super) fn ask(context: &Context, question: &str, command: String) -> Result<bool, Failure> {
     if context.ui.json() || !std::io::stdin().is_terminal() {
-        let reason = "this cannot be taken back and there is no terminal to ask at; if it is meant, give the command again \
-                      with --yes"
-            .to_owned();
-        return Err(Failure::Argument { argument: "--yes".into(), reason });
+        return Err(Failure::NotConfirmed { command });
     }
     context.ui.note(format!("{question} [y/N]"));
     let mut line = String::new();

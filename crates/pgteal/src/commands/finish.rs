@@ -47,7 +47,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> 
         "{active} keeps serving, {} is retired, and there is no lossless way back. Go on?",
         active.other()
     );
-    if !args.yes && !super::confirm::ask(context, &question)? {
+    if !args.yes && !super::confirm::ask(context, &question, args.lost.given_to(COMMAND))? {
         return Ok(Exit::Resting);
     }
     let journey = begin(context, &desk).await?;

@@ -13,6 +13,18 @@ use crate::run::{Desk, place};
 /// A server that does not answer within this is believed to be lost.
 const ANSWER_BOUND: Duration = Duration::from_secs(5);
 
+/// What there is of ours on each side of a deployment.
+const MADE: &str =
+    "what pgteal made there: schemas, triggers, publications, subscriptions, slots, and its fence";
+
+fn left_behind(slots: usize) -> String {
+    match slots {
+        0 => MADE.to_owned(),
+        1 => format!("{MADE}; 1 of those slots keeps WAL until the disk is full"),
+        slots => format!("{MADE}; {slots} of those slots keep WAL until the disk is full"),
+    }
+}
+
 /// Which side is lost, if one is.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub(super) struct Lost {
@@ -44,19 +56,24 @@ impl Lost {
         };
         let purpose = Purpose::probe("lost").within(ANSWER_BOUND);
         let keeps = match server.connect(server.conninfo().database(), purpose).await {
-            Ok(session) => {
-                let slots = slot::of_deployment(&session, id.as_str()).await.map_or(0, |slots| slots.len());
-                format!("what pgteal made there ({slots} replication slots, which keep WAL)")
-            }
+            Ok(session) => match slot::of_deployment(&session, id.as_str()).await {
+                Ok(slots) => left_behind(slots.len()),
+                Err(error) => format!("{MADE}; how many slots there are it does not say: {error}"),
+            },
             Err(
                 Error::Connect { failure: ConnectFailure::Unreachable, .. }
                 | Error::TimedOut { .. }
                 | Error::Lost { .. },
             ) => return Ok(()),
             // Whoever refuses us is there.
-            Err(error) => format!("what pgteal made there; it says: {error}"),
+            Err(error) => format!("{MADE}; it does not let us look: {error}"),
         };
         Err(Failure::Answers { command, side, address: server.conninfo().address(), keeps })
+    }
+
+    /// The command with this option, as it was given.
+    pub(super) fn given_to(self, command: &str) -> String {
+        self.side.map_or_else(|| command.to_owned(), |side| format!("{command} --lost {side}"))
     }
 
     /// What there is to say of the side that was given up.

@@ -20,12 +20,12 @@ pub struct Args {
 pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let mut desk = Desk::to_drive(context.config()?).await?;
     desk.give_up(args.lost.side, "pgteal resume")?;
-    if !args.yes {
-        args.lost.must_be_silent(context, &desk, "pgteal resume").await?;
-    }
     let Some(entry) = desk.standing.open.clone() else {
         return Err(desk.not_now("pgteal resume", "no run is open".into()));
     };
+    if !args.yes {
+        args.lost.must_be_silent(context, &desk, "pgteal resume").await?;
+    }
     let journey = desk.take_up(context, &entry, Way::Resume).await?;
     ended::answer(context, &mut desk, &journey, &format!("run {} is over", entry.run)).await
 }

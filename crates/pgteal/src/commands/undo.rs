@@ -22,10 +22,10 @@ pub struct Args {
 pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let mut desk = Desk::to_drive(context.config()?).await?;
     desk.give_up(args.lost.side, "pgteal undo")?;
+    let entry = target(&desk)?;
     if !args.yes {
         args.lost.must_be_silent(context, &desk, "pgteal undo").await?;
     }
-    let entry = target(&desk)?;
     let journey = desk.take_up(context, &entry, Way::Undo).await?;
     let asked = match entry.kind.as_str() {
         "up" if args.lost.side.is_some() => format!("blue is as it was found and serves{}", args.lost.told()),

@@ -112,6 +112,12 @@ pub enum Failure {
         /// What does fit.
         next: Vec<&'static str>,
     },
+    /// What cannot be taken back was not confirmed, and nobody can be asked.
+    #[error("{command} cannot be taken back, and there is no terminal to ask at")]
+    NotConfirmed {
+        /// As it was given: `pgteal finish`.
+        command: String,
+    },
     /// The side that the operator gives up as lost is there.
     #[error("{side} answers at {address}, so it is not lost; given up, it would keep {keeps}")]
     Answers {
@@ -359,6 +365,13 @@ impl Failure {
                 Some(first.clone()),
                 "only the demo's own clusters are concerned",
                 "run it again with --keep and look at its clusters and logs".into(),
+            ),
+            Self::NotConfirmed { command } => advice(
+                "argument",
+                Exit::Usage,
+                Some("--yes".into()),
+                UNTOUCHED,
+                format!("if it is meant: {command} --yes"),
             ),
             Self::Argument { argument, .. } => advice(
                 "argument",
