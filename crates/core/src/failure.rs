@@ -52,11 +52,18 @@ pub(crate) fn server(error: &Error) -> StepError {
         | Error::Unexpected { place, .. } => format!("server {}, database {}", place.server, place.database),
         Error::ConnInfo(_) => "connection settings".to_owned(),
     };
+    // What was last seen is the status, and is not said twice.
+    let what = match error {
+        Error::NotReached { place, condition, bound, .. } => {
+            format!("while {}: waited {} ms for {condition}", place.doing, bound.as_millis())
+        }
+        error => error.to_string(),
+    };
     let failed = match (error, error.certainty()) {
         // Whether it may succeed a moment later decides: a server that starts is no reason to unwind.
-        (error, _) if error.is_transient() => StepError::unknown(object, error.to_string()),
-        (_, Certainty::Refused) => StepError::refused(object, error.to_string()),
-        (_, Certainty::Unknown) => StepError::unknown(object, error.to_string()),
+        (error, _) if error.is_transient() => StepError::unknown(object, what),
+        (_, Certainty::Refused) => StepError::refused(object, what),
+        (_, Certainty::Unknown) => StepError::unknown(object, what),
     };
     match error {
         Error::Connect { .. } => failed.with_code(code::UNREACHABLE),
@@ -117,5 +124,29 @@ pub(crate) fn as_unknown(error: StepError) -> StepError {
     match error {
         StepError::Refused(failure) => StepError::Unknown(failure),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use pgteal_postgres::Place;
+
+    use super::*;
+
+    #[test]
+    fn what_was_last_seen_is_said_once() {
+        let place = Place { server: "green".into(), database: "app".into(), doing: "waiting".into() };
+        let waited = Error::NotReached {
+            place: Box::new(place),
+            condition: "marker 19".into(),
+            bound: Duration::from_secs(3),
+            last: "marker 18".into(),
+        };
+        let said = server(&waited).to_string();
+        assert!(said.ends_with("waited 3000 ms for marker 19 (last seen: marker 18)"), "{said}");
+        assert_eq!(said.matches("marker 18").count(), 1, "{said}");
     }
 }

@@ -54,7 +54,7 @@ fn judge_one(spot: &Spot, fact: &Fact, cx: &Context) -> Option<Finding> {
             Severity::Blocker,
             spot,
             format!("{kind} {name}"),
-            format!("There is a {kind} {name} on {}; it {whose}.", spot.side),
+            format!("The {kind} {name} is on {}; it {whose}.", spot.side),
             "pgteal neither adopts nor drops what is not its own; a slot that nobody reads keeps WAL until the disk is full.",
         )
         .next("clear-foreign-object")

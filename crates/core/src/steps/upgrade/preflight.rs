@@ -46,7 +46,8 @@ impl Step<World> for Preflight {
             return Ok(Observation::Done);
         }
         let shown = blockers.iter().take(5).cloned().collect::<Vec<_>>().join("; ");
-        let what = format!("{} blockers: {shown}", blockers.len());
+        let word = if blockers.len() == 1 { "blocker" } else { "blockers" };
+        let what = format!("{} {word}: {shown}", blockers.len());
         Err(StepError::refused("the preflight checks", what).with_code(code::BLOCKED))
     }
 
