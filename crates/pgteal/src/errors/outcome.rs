@@ -36,7 +36,7 @@ pub(super) fn advise(kind: &str, outcome: &Outcome, clients: Clients, alone: boo
         // Taken back at the word of an operator, who asked for just that; unless the word was Ctrl-C.
         Outcome::Unwound { cause: Cause::Operator { by } } if by != BY_STOP => None,
         Outcome::Done => None,
-        Outcome::Unwound { cause } if alone || is_of_the_dead(cause) => Some(left_alone(kind, alone)),
+        Outcome::Unwound { cause } if alone || is_of_the_dead(cause) => Some(left_alone(kind)),
         Outcome::Unwound { cause } => unwound(kind, cause),
         Outcome::Stuck { step, doing, failure } => {
             let way = if *doing == Doing::Undo { "could not be undone" } else { "did not come to an end" };
@@ -131,12 +131,11 @@ fn is_of_the_dead(cause: &Cause) -> bool {
 }
 
 /// A hold whose controller is gone ends in any case: by its limit at the proxy, or by whoever takes the run up.
-fn left_alone(kind: &str, alone: bool) -> Advice {
-    let hold = if alone { "had ended by its limit" } else { "is over" };
+fn left_alone(kind: &str) -> Advice {
     Advice {
         code: code::CONTROLLER_GONE,
         what: format!(
-            "the pgteal that held clients was gone before they were moved, so the run of {kind} was taken back; the hold {hold}"
+            "the pgteal that held clients was gone before they were moved, so the run of {kind} was taken back; the hold is over"
         ),
         object: Some(format!("run of {kind}")),
         data: PUT_BACK.into(),
