@@ -32,6 +32,31 @@ async fn without_slots(cluster: &Cluster) {
     .unwrap();
 }
 
+/// Nobody gives a side up that is there by mistake: what it would keep is told, and nothing is done.
+async fn still_answers(rig: &rig_cli::Rig, command: &[&str]) -> String {
+    let (refused, side) = (rig.run(command).await, command[2]);
+    let said = format!("{command:?}: {}{}", refused.stdout, refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(refused.stderr.contains(&format!("{side} answers at 127.0.0.1:")), "{said}");
+    assert!(refused.stderr.contains("it would keep what pgteal made there"), "{said}");
+    assert!(refused.stderr.contains(&format!("pgteal {} --yes\n", command.join(" "))), "{said}");
+    said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_side_that_answers_is_given_up_by_who_says_yes_alone() {
+    let rig = rig_cli::Rig::new(15, 18, 100).await;
+    rig.must(&["up"]).await;
+    still_answers(&rig, &["undo", "--lost", "green"]).await;
+    assert_ne!(rig.blue.sql(SLOTS).await.unwrap(), "", "it was undone");
+    rig.must(&["switch"]).await;
+    let blue = rig.portrait(&rig.blue).await;
+    still_answers(&rig, &["finish", "--lost", "blue"]).await;
+    rig.must(&["finish", "--lost", "blue", "--yes"]).await;
+    assert_eq!(rig.portrait(&rig.blue).await, blue, "what was given up is not touched");
+    assert_eq!(rig.green.sql(SLOTS).await.unwrap(), "");
+}
+
 /// Green dies for good. Undoing takes the slots from blue although green does not answer, rests there, and takes
 /// everything else when green is given up.
 #[tokio::test(flavor = "multi_thread")]
@@ -46,9 +71,7 @@ async fn with_green_dead_for_good_blue_becomes_what_it_was() {
     let runs = rig.must(&["runs"]).await;
     assert!(runs.stdout.contains("switch") && runs.stdout.contains("unwound"), "{}", runs.stdout);
     rig.blue.sql_in("shop", "DROP TABLE late").await.unwrap();
-    let refused = rig.run(&["undo", "--lost", "green"]).await;
-    assert_eq!(refused.status.code(), Some(2), "{}{}", refused.stdout, refused.stderr);
-    assert!(refused.stderr.contains("green answers at 127.0.0.1:"), "{}", refused.stderr);
+    still_answers(&rig, &["undo", "--lost", "green"]).await;
     rig.green.kill9().unwrap();
 
     let mut undo = rig.start(&["undo"]);
@@ -96,6 +119,8 @@ async fn green_is_left_clean(moment: &str) {
     assert_ne!(rig.green.sql_in("shop", found).await.unwrap(), identities, "the test shows nothing");
     let (end, output) = rig.crash(&["switch"], moment).await;
     assert_eq!(end, End::Crashed, "{}{}", output.stdout, output.stderr);
+    let said = still_answers(&rig, &["resume", "--lost", "blue"]).await;
+    assert!(said.contains("3 of those slots keep WAL until the disk is full"), "{said}");
     rig.blue.kill9().unwrap();
 
     rig.must(&["resume", "--lost", "blue"]).await;
