@@ -14,5 +14,6 @@ pub mod render;
 pub mod run;
 pub mod servers;
 pub mod sides;
+mod spelling;
 pub mod ui;
 pub mod units;

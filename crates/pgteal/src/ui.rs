@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::cli::{Color, Global};
 use crate::config::Env;
+use crate::spelling;
 
 /// The output of one command; clones write to the same place.
 #[derive(Clone)]
@@ -17,6 +18,8 @@ pub struct Ui {
     json: bool,
     color: bool,
     terminal: bool,
+    /// The configuration file, if the command line names another than the usual one.
+    config: Option<String>,
 }
 
 impl std::fmt::Debug for Ui {
@@ -60,6 +63,7 @@ impl Ui {
             json: global.json,
             color: color && !global.json,
             terminal,
+            config: spelling::config_of(global, env),
         }
     }
 
@@ -67,7 +71,17 @@ impl Ui {
     #[must_use]
     pub fn in_memory(json: bool) -> (Self, Captured, Captured) {
         let (out, err) = (Captured::default(), Captured::default());
-        (Self { out: out.clone(), err: err.clone(), json, color: false, terminal: false }, out, err)
+        (
+            Self { out: out.clone(), err: err.clone(), json, color: false, terminal: false, config: None },
+            out,
+            err,
+        )
+    }
+
+    /// Advice as it is typed: each `pgteal COMMAND` with the `--config` that this command was given.
+    #[must_use]
+    pub fn spelled(&self, advice: &str) -> String {
+        self.config.as_ref().map_or_else(|| advice.to_owned(), |config| spelling::with_config(advice, config))
     }
 
     /// Whether the caller asked for JSON.

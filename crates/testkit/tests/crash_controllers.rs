@@ -127,6 +127,10 @@ async fn a_stop_while_clients_are_held_is_no_success() {
     let switch = pgteal(&rig.dir, &wait).spawn().unwrap();
     begun(&switch, "drain").await;
     let mut switch = switch;
+    // And who is at work, rather than that there is something to resume.
+    let (_, said) = run(pgteal(&rig.dir, &["status"])).await;
+    assert!(said["at_work"].as_str().is_some_and(|who| who.starts_with("process ")), "{said:#}");
+    assert_eq!(said["next"], serde_json::json!(["pgteal status --watch"]), "{said:#}");
     switch.interrupt().unwrap();
     let (exit, said) = ended(switch).await;
     assert_eq!((exit, &said["error"]["code"]), (4, &"stopped".into()), "{said:#}");

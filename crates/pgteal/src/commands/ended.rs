@@ -26,7 +26,7 @@ pub(super) async fn answer(
     if let Some(failure) = journey.failure() {
         return Err(failure);
     }
-    let next = desk.standing.next();
+    let next: Vec<String> = desk.standing.next().iter().map(|next| ui.spelled(next)).collect();
     ui.line(format!("\n{} {asked}", ui.paint(Style::Good, "done:")));
     ui.line(format!("next: {}", next.join(", or: ")));
     ui.object(&json!({

@@ -38,10 +38,12 @@ pub(super) async fn look(
     role: &str,
 ) -> Result<Option<Raised>, Error> {
     let fence = Fence::new(id, role);
-    if !fence.state(session).await?.writes_refused {
+    let state = fence.state(session).await?;
+    if !state.writes_refused {
         return Ok(None);
     }
-    let since = fence.raised_since(session).await?;
+    // What refuses although it is not whole may have lost its record, too.
+    let since = if state.installed { fence.raised_since(session).await? } else { None };
     Ok(Some(Raised { side, database: session.database().to_owned(), since }))
 }
 

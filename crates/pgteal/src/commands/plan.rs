@@ -92,7 +92,7 @@ pub(super) async fn run(_args: Args, context: &Context) -> Result<Exit, Failure>
         "runbook": runbook::value(&plan, &titles),
     }));
     if blockers == 0 {
-        ui.line("\nnext: pgteal up");
+        ui.line(format!("\nnext: {}", ui.spelled("pgteal up")));
         return Ok(Exit::Done);
     }
     // The findings are the answer; with --json it is one object, and the exit code tells.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pgteal_core::deployment::Side;
 use pgteal_core::postgres::slot::{self, Slot};
 use pgteal_core::postgres::{self, Purpose, Server, Session, copy, names, subscription, wal};
-use pgteal_core::router::RouterState;
+use pgteal_core::router::{RouterError, RouterState};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -84,7 +84,8 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Failure> 
             Some(desk) => look(context, &desk).await?,
             None => {
                 let standing = Standing::after(&[]);
-                context.ui.line("there is no deployment yet\nnext: pgteal plan, then: pgteal up");
+                let next = context.ui.spelled("pgteal plan, then: pgteal up");
+                context.ui.line(format!("there is no deployment yet\nnext: {next}"));
                 let mut object = json!({ "standing": standing, "next": standing.next() });
                 let strays = strays(context, &loaded).await?;
                 if !strays.is_empty() {
@@ -115,6 +116,7 @@ async fn look(context: &Context, desk: &Desk) -> Result<(), Failure> {
         servers(context, desk, &mut seen).await?;
         router = Some(place::router(&desk.loaded, &context.env, "status")?.state().await);
     }
+    let proxy_is_down = matches!(router, Some(Err(RouterError::Unknown { .. })));
     let router: Option<RouterState> = match router {
         Some(Ok(state)) => Some(state),
         Some(Err(error)) => {
@@ -124,10 +126,13 @@ async fn look(context: &Context, desk: &Desk) -> Result<(), Failure> {
         None => None,
     };
     let horizon = horizon(standing, &seen);
-    let next = match &at_work {
-        Some(_) => "pgteal status --watch".to_owned(),
-        None => standing.next().join(", or: "),
+    // Whatever comes next needs the proxy.
+    let (first, then) = match &at_work {
+        Some(_) => (None, vec!["pgteal status --watch"]),
+        None => (proxy_is_down.then_some("pgteal proxy"), standing.next()),
     };
+    let next = first.map(|first| format!("{first}, then: ")).unwrap_or_default() + &then.join(", or: ");
+    let next = context.ui.spelled(&next);
     let refusal = fenced::met(&seen.raised, standing, router.as_ref());
     if let Some(refusal) = &refusal {
         fenced::show(&context.ui, refusal, &next);
@@ -152,7 +157,7 @@ async fn look(context: &Context, desk: &Desk) -> Result<(), Failure> {
         "long_transactions": seen.long_transactions,
         "silent": seen.silent,
         "rollback": horizon,
-        "next": standing.next(),
+        "next": first.into_iter().chain(then).map(|next| context.ui.spelled(next)).collect::<Vec<_>>(),
     }));
     Ok(())
 }

@@ -409,7 +409,8 @@ impl Failure {
 
     /// Shows the failure and answers the exit code.
     pub fn report(&self, ui: &Ui) -> Exit {
-        let advice = self.advice();
+        let mut advice = self.advice();
+        advice.next = ui.spelled(&advice.next);
         ui.object(&serde_json::json!({ "error": advice }));
         if !ui.json() {
             ui.note(format!("{} {}", ui.paint(Style::Bad, "error:"), advice.what));

@@ -149,7 +149,7 @@ fn answer(context: &Context, answers: &Answers, passwords: &[&str]) {
              it into ~/.pgpass"
         ));
     }
-    ui.line("next: pgteal plan");
+    ui.line(format!("next: {}", ui.spelled("pgteal plan")));
     ui.object(&serde_json::json!({
         "written": context.global.config,
         "role_sql": sql,
