@@ -102,6 +102,21 @@ fn init_writes_once_and_never_a_password() {
 }
 
 #[test]
+fn the_deployment_after_a_finished_one_keeps_a_state_of_its_own() {
+    let place = Place::new();
+    place.run(LOCAL);
+    std::fs::create_dir(place.path().join(".pgteal")).unwrap();
+    std::fs::write(place.path().join(".pgteal/journal.db"), "").unwrap();
+    let said = place.run(&[&["--config", "next.toml"], LOCAL].concat());
+    assert!(said.contains("so this one keeps its own in .pgteal-next"), "{said}");
+    let text = std::fs::read_to_string(place.path().join("next.toml")).unwrap();
+    assert!(text.contains("\nstate_dir = \".pgteal-next\"\n"), "{text}");
+    assert!(text.contains("\ndata_dir = \".pgteal-next/green\"\n"), "{text}");
+    let said = place.run(&["--config", "next.toml", "status"]);
+    assert!(said.starts_with("$ pgteal --config next.toml status\nthere is no deployment yet"), "{said}");
+}
+
+#[test]
 fn init_for_a_green_of_our_own() {
     let place = Place::new();
     let mut out = place.run(&["init"]);

@@ -35,7 +35,8 @@ pub(crate) async fn begin(context: &Context, desk: &Desk) -> Result<Journey, Fai
         return Err(desk.not_now(COMMAND, "green was built already".into()));
     }
     if desk.standing.active == Side::Green {
-        let why = "the deployment of this configuration is finished: its green serves, its blue is retired";
+        let why = "the deployment in this state_dir is finished: its green serves, its blue is retired; the next upgrade is \
+                   another deployment, with a configuration and a state_dir of its own";
         return Err(desk.not_now(COMMAND, why.into()));
     }
     let databases = databases(&desk.loaded, &context.env).await?;

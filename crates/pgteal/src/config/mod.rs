@@ -59,8 +59,11 @@ pub struct Deployment {
     pub state_dir: PathBuf,
 }
 
+/// Where the state is, beside the configuration file, unless it says otherwise.
+pub const DEFAULT_STATE_DIR: &str = ".pgteal";
+
 fn default_state_dir() -> PathBuf {
-    PathBuf::from(".pgteal")
+    PathBuf::from(DEFAULT_STATE_DIR)
 }
 
 /// How to reach blue.

@@ -208,8 +208,8 @@ impl Standing {
         match (&self.open, self.stage, self.active) {
             (Some(open), ..) if open.may_undo => vec!["pgteal resume", "pgteal undo"],
             (Some(_), ..) => vec!["pgteal resume"],
-            // The configuration's blue is retired: the next deployment needs one of its own.
-            (None, Stage::Nothing, Side::Green) => vec!["pgteal --config next.toml init"],
+            // The configuration's blue is retired: the next deployment needs one of its own, whose blue is what serves now.
+            (None, Stage::Nothing, Side::Green) => vec!["pgteal --config next.toml init --blue CONNINFO"],
             (None, Stage::Nothing, Side::Blue) => vec!["pgteal plan", "pgteal up"],
             (None, Stage::InStep, _) => vec!["pgteal switch", "pgteal verify", "pgteal undo"],
             (None, _, Side::Green) => vec!["pgteal verify", "pgteal finish", "pgteal back"],

@@ -7,6 +7,6 @@ pub mod journey;
 pub mod place;
 pub mod signals;
 
-pub use desk::{Desk, journal_path};
+pub use desk::{Desk, JOURNAL, journal_path};
 pub use history::{Entry, Fate, Stage, Standing};
 pub use journey::{Clients, Journey, Way};

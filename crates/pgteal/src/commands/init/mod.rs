@@ -3,7 +3,7 @@
 mod template;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pgteal_core::providers::OsUser;
 
@@ -11,7 +11,7 @@ use super::Context;
 use crate::config::{self, Provider, split_password};
 use crate::errors::Failure;
 use crate::exit::Exit;
-use crate::servers;
+use crate::{run, servers};
 
 /// Options of `init`.
 #[derive(Debug, clap::Args)]
@@ -35,9 +35,9 @@ pub struct Args {
     /// `bin` directory of green's version; the newest found on this machine when left out.
     #[arg(long, value_name = "DIR")]
     green_bindir: Option<PathBuf>,
-    /// Data directory to make for green.
-    #[arg(long, value_name = "DIR", default_value = ".pgteal/green", conflicts_with = "green")]
-    green_data_dir: PathBuf,
+    /// Data directory to make for green; `green` in the state directory when left out.
+    #[arg(long, value_name = "DIR", conflicts_with = "green")]
+    green_data_dir: Option<PathBuf>,
     /// TCP port of green.
     #[arg(long, value_name = "PORT", default_value_t = 5433, conflicts_with = "green")]
     green_port: u16,
@@ -47,6 +47,8 @@ pub struct Args {
 #[derive(Debug)]
 struct Answers {
     name: String,
+    /// Where this deployment keeps its state, when the usual directory is another one's.
+    state_dir: Option<PathBuf>,
     blue: String,
     green: Green,
 }
@@ -67,6 +69,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         None => ("host=/var/run/postgresql user=pgteal dbname=postgres".to_owned(), false),
     };
     let green = args.green.as_ref().map(|green| conninfo("--green", green)).transpose()?;
+    let state_dir = own_state_dir(path);
+    let usual = PathBuf::from(config::DEFAULT_STATE_DIR);
     let answers = Answers {
         name: args.name.clone(),
         blue: blue.0,
@@ -74,11 +78,15 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
             Some((conninfo, _)) => Green::Existing { conninfo: conninfo.clone() },
             None => Green::Local {
                 bindir: bindir(args, context)?,
-                data_dir: args.green_data_dir.clone(),
+                data_dir: args
+                    .green_data_dir
+                    .clone()
+                    .unwrap_or_else(|| state_dir.as_ref().unwrap_or(&usual).join("green")),
                 port: args.green_port,
                 os_user: rustix::process::geteuid().is_root().then(server_user),
             },
         },
+        state_dir,
     };
     let text = template::config(&answers);
     // What we write must be what we read.
@@ -92,6 +100,14 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         passwords.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect();
     answer(context, &answers, &passwords);
     Ok(Exit::Done)
+}
+
+/// A state directory named after the file, where the usual one beside it has the journal of another deployment: that one's
+/// blue may be retired by now, and its green is what the next one begins with.
+fn own_state_dir(path: &Path) -> Option<PathBuf> {
+    let is_taken = path.with_file_name(config::DEFAULT_STATE_DIR).join(run::JOURNAL).exists();
+    let stem = path.file_stem()?.to_string_lossy();
+    is_taken.then(|| PathBuf::from(format!("{}-{stem}", config::DEFAULT_STATE_DIR)))
 }
 
 /// The connection string without its password, and whether it had one.
@@ -141,6 +157,15 @@ fn answer(context: &Context, answers: &Answers, passwords: &[&str]) {
     };
     let sql = template::role_sql(provider);
     ui.line(format!("wrote {path}\n"));
+    if let Some(dir) = &answers.state_dir {
+        ui.line(format!(
+            "{usual} has the journal of another deployment, so this one keeps its own in {dir}. Its proxy is another one, too: where \
+             it listens at the same address, end the old one (pgteal proxy of the other configuration) before you start it, at \
+             a quiet moment: clients connect anew\n",
+            usual = config::DEFAULT_STATE_DIR,
+            dir = dir.display(),
+        ));
+    }
     ui.line(&sql);
     for variable in passwords {
         ui.line(format!(

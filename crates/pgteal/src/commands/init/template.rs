@@ -1,7 +1,9 @@
 //! The text of a new pgteal.toml, every default spelled out in a comment, and the SQL for the tool's own role.
 
+use std::path::Path;
+
 use super::{Answers, Green};
-use crate::config::{Provider, Proxy, Replication, Switch};
+use crate::config::{DEFAULT_STATE_DIR, Provider, Proxy, Replication, Switch};
 
 /// A TOML string literal.
 fn quoted(text: &str) -> String {
@@ -23,7 +25,7 @@ pub(super) fn config(answers: &Answers) -> String {
 [deployment]
 name = {name}
 # Journal and proxy files. Never on blue's disk.
-# state_dir = ".pgteal"
+{state_dir}
 
 [blue]
 # The cluster that serves now. A superuser role of the tool's own, without a password here: give it by
@@ -45,11 +47,19 @@ conninfo = {blue}
 # expires = "2030-12-31"
 "#,
         name = quoted(&answers.name),
+        state_dir = state_dir(answers.state_dir.as_deref()),
         blue = quoted(&answers.blue),
         proxy = proxy(),
         switch = switch(),
         replication = replication(),
     )
+}
+
+fn state_dir(own: Option<&Path>) -> String {
+    match own {
+        Some(dir) => format!("state_dir = {}", quoted(&dir.display().to_string())),
+        None => format!("# state_dir = {}", quoted(DEFAULT_STATE_DIR)),
+    }
 }
 
 fn existing(conninfo: &str) -> String {
