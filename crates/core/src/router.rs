@@ -25,6 +25,9 @@ pub struct RouterState {
     /// Client sessions that wait at the closed gate.
     #[serde(default)]
     pub waiting: u64,
+    /// How long until the router ends the hold by itself.
+    #[serde(default)]
+    pub hold_left: Duration,
     /// Age of the oldest open client transaction.
     pub longest_transaction: Duration,
     /// The side for which idle sessions have a second upstream open, if any.

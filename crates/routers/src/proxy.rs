@@ -252,6 +252,7 @@ impl Row {
             clients: self.number("clients"),
             busy: self.number("busy"),
             waiting: self.number("held"),
+            hold_left: Duration::from_millis(self.number("hold_remaining_ms")),
             longest_transaction: Duration::from_millis(self.number("longest_transaction_ms")),
             warm_side: self.text("warm_side").and_then(|side| side.parse().ok()),
             warm: self.number("warm"),

@@ -65,6 +65,14 @@ async fn a_hold_whose_controller_is_gone_is_taken_back_at_once() {
     for point in ["started", "applied", "succeeded"] {
         let at = format!("switch/hold-clients/{point}");
         crash(&rig, &["switch", "--deadline", "40s"], &at).await;
+        if point != "started" {
+            let text = rig.must(&["status"]).await.stdout;
+            assert!(
+                text.starts_with("CLIENTS ARE HELD at the proxy and no controller is at work; 0 wait"),
+                "{text}"
+            );
+            assert!(text.lines().next().unwrap().ends_with("now: pgteal resume, or: pgteal undo"), "{text}");
+        }
         was_taken_back(&at, &rig.run(&["resume"]).await);
     }
     // The same when its time has passed: that it took so long is nobody's fault but that of who is gone.

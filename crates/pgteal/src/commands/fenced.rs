@@ -1,4 +1,5 @@
-//! Whether the side that clients are on refuses their writes, as `status` shows it. Lowers no fence.
+//! What keeps clients from working, as `status` shows it first: a side that refuses their writes, a hold that nobody steers.
+//! Lowers no fence, releases nobody.
 
 use pgteal_core::deployment::Side;
 use pgteal_core::postgres::fence::Fence;
@@ -64,5 +65,14 @@ pub(super) fn show(ui: &Ui, refusal: &Refusal, now: &str) {
     ui.line(format!(
         "{} (fenced{since}); clients wait or fail with SQLSTATE 25006{waiting}; now: {now}",
         ui.paint(Style::Bad, &format!("{side} REFUSES WRITES")),
+    ));
+}
+
+/// Clients wait at the proxy, and whoever held them is gone.
+pub(super) fn show_held(ui: &Ui, router: &RouterState, now: &str) {
+    let (waiting, left) = (router.waiting, router.hold_left.as_millis());
+    ui.line(format!(
+        "{} and no controller is at work; {waiting} wait; the proxy lets them go by itself in {left} ms; now: {now}",
+        ui.paint(Style::Bad, "CLIENTS ARE HELD at the proxy"),
     ));
 }

@@ -136,6 +136,10 @@ async fn look(context: &Context, desk: &Desk) -> Result<(), Failure> {
     let refusal = fenced::met(&seen.raised, standing, router.as_ref());
     if let Some(refusal) = &refusal {
         fenced::show(&context.ui, refusal, &next);
+    } else if at_work.is_none()
+        && let Some(router) = router.as_ref().filter(|router| router.held_by.is_some())
+    {
+        fenced::show_held(&context.ui, router, &next);
     }
     show(context, standing, &seen, router.as_ref(), horizon.as_ref());
     if let Some(holder) = &at_work {
