@@ -8,6 +8,7 @@ pub mod buffer;
 mod cancel;
 pub mod config;
 mod console;
+pub mod descriptors;
 mod farewell;
 pub mod gate;
 #[cfg(test)]

@@ -52,6 +52,7 @@ fn check(path: &Path) -> ExitCode {
 
 fn run(path: PathBuf) -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::load(&path)?;
+    pgteal_proxy::descriptors::raise(&config);
     // Connections live on threads of their own.
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
