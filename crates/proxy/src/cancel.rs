@@ -75,6 +75,9 @@ impl Request {
 pub(crate) async fn pass_on(shared: &Shared, key: &CancelKey) {
     Stats::count(&shared.stats.cancels);
     let Some(entry) = shared.registry.by_key(key) else {
+        if let Some(predecessor) = shared.takeover.predecessor() {
+            return predecessor.cancel(key).await;
+        }
         tracing::debug!(pid = key.pid(), "cancel request with a key of nobody");
         return;
     };

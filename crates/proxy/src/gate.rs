@@ -6,6 +6,8 @@
 //! and counting who is inside is one atomic step: a count of 0 after closing stays 0 until release, and nobody can
 //! enter without learning the side that holds at that very instant.
 
+#[path = "gate/bar.rs"]
+mod bar;
 #[path = "gate/place.rs"]
 mod place;
 
@@ -18,6 +20,8 @@ use super::sync::{AtomicBool, AtomicU64, Instant, Mutex, MutexGuard, Notify, Own
 use crate::histogram::Histogram;
 use crate::route::Side;
 
+pub use bar::Bar;
+use bar::Bars;
 pub use place::Waiting;
 pub(crate) use place::{Before, Pass};
 
@@ -112,6 +116,17 @@ pub enum Effect {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GateError {
+    /// Nobody may be held for now.
+    #[error(transparent)]
+    Barred(#[from] Bar),
+    /// Clients are held, and whoever does it drives this process.
+    #[error("clients are held by epoch {epoch} (run '{run}')")]
+    Held {
+        /// Who holds.
+        epoch: u64,
+        /// The run it drives.
+        run: String,
+    },
     /// Somebody with a higher epoch drives this proxy.
     #[error("stale epoch {given}: epoch {highest} drives this proxy")]
     Stale {
@@ -203,6 +218,7 @@ struct Control {
     epoch: u64,
     last_release: String,
     last_hold: Duration,
+    bars: Bars,
 }
 
 /// The gate itself. Shared by every session and the console.
@@ -226,8 +242,8 @@ impl Gate {
     /// An open gate on a side, with the highest epoch that an earlier process saw.
     #[must_use]
     pub fn new(side: Side, epoch: u64) -> Self {
-        let control =
-            Control { phase: Phase::Flowing, epoch, last_release: String::new(), last_hold: Duration::ZERO };
+        let (last_release, last_hold, bars) = (String::new(), Duration::ZERO, Bars::default());
+        let control = Control { phase: Phase::Flowing, epoch, last_release, last_hold, bars };
         Self {
             word: AtomicU64::new(if side == Side::Green { GREEN } else { 0 }),
             at_risk: AtomicBool::new(false),
@@ -360,6 +376,9 @@ impl Gate {
         record: impl FnOnce(Side, u64) -> Result<(), String>,
     ) -> Result<Effect, GateError> {
         let mut control = self.lock();
+        if let Event::Hold { .. } = event {
+            control.bars.check()?;
+        }
         if let Event::Hold { epoch, .. } | Event::Repoint { epoch, .. } | Event::Release { epoch } = event {
             Self::claimed(&mut control, *epoch)?;
         }

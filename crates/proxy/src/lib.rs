@@ -15,6 +15,7 @@ pub mod gate;
 #[path = "gate/tests.rs"]
 mod gate_tests;
 mod histogram;
+mod listeners;
 mod lobby;
 mod login;
 mod mailbox;
@@ -38,6 +39,7 @@ pub mod state_file;
 mod stats;
 pub mod stream;
 mod sync;
+mod takeover;
 pub mod tls;
 mod upstream;
 
@@ -45,3 +47,4 @@ pub use config::Config;
 pub use login::LoginSetupError;
 pub use proxy::{Proxy, StartError};
 pub use route::Side;
+pub use takeover::TakeoverError;

@@ -1,6 +1,5 @@
 //! The `pgteal-proxy` program: reads its file, starts, and ends gracefully when told to; or only says whether it could start.
 
-use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,14 +8,14 @@ use pgteal_proxy::{Config, Proxy};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-const USAGE: &str = "usage: pgteal-proxy --config FILE [--check]";
+const USAGE: &str = "usage: pgteal-proxy --config FILE [--takeover] [--check]";
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let ended = match arguments() {
-        Ok((path, true)) => return check(&path),
-        Ok((path, false)) => run(path),
+        Ok(Wanted { path, takeover, check: true }) => return check(&path, takeover),
+        Ok(Wanted { path, takeover, check: false }) => run(&path, takeover),
         Err(usage) => Err(usage),
     };
     match ended {
@@ -28,20 +27,35 @@ fn main() -> ExitCode {
     }
 }
 
-/// The configuration's file, and whether only to look if the proxy could start with it.
-fn arguments() -> Result<(PathBuf, bool), Box<dyn std::error::Error>> {
-    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    match &args[..] {
-        [flag, path] if flag == "--config" => Ok((path.into(), false)),
-        [flag, path, check] if flag == "--config" && check == "--check" => Ok((path.into(), true)),
-        _ => Err(USAGE.into()),
+/// What the command line says.
+struct Wanted {
+    /// The configuration's file.
+    path: PathBuf,
+    /// Take the sockets from the proxy that runs, if one does.
+    takeover: bool,
+    /// Only look if the proxy could start.
+    check: bool,
+}
+
+fn arguments() -> Result<Wanted, Box<dyn std::error::Error>> {
+    let (mut path, mut takeover, mut check) = (None, false, false);
+    let mut args = std::env::args_os().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.to_str() {
+            Some("--config") if path.is_none() => path = Some(PathBuf::from(args.next().ok_or(USAGE)?)),
+            Some("--takeover") => takeover = true,
+            Some("--check") => check = true,
+            _ => return Err(USAGE.into()),
+        }
     }
+    Ok(Wanted { path: path.ok_or(USAGE)?, takeover, check })
 }
 
 /// What keeps the proxy from starting is one line on standard output, for whoever starts it.
-fn check(path: &Path) -> ExitCode {
+fn check(path: &Path, takeover: bool) -> ExitCode {
+    let check = if takeover { Proxy::check_takeover } else { Proxy::check };
     let checked = Config::load(path).map_err(|error| error.to_string());
-    match checked.and_then(|config| Proxy::check(config).map_err(|error| error.to_string())) {
+    match checked.and_then(|config| check(config).map_err(|error| error.to_string())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             let _ = writeln!(std::io::stdout(), "{reason}");
@@ -50,15 +64,15 @@ fn check(path: &Path) -> ExitCode {
     }
 }
 
-fn run(path: PathBuf) -> Result<(), Box<dyn std::error::Error>> {
-    let config = Config::load(&path)?;
+fn run(path: &Path, takeover: bool) -> Result<(), Box<dyn std::error::Error>> {
+    let config = Config::load(path)?;
     pgteal_proxy::descriptors::raise(&config);
     // Connections live on threads of their own.
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
-        let proxy = Proxy::start(config).await?;
+        let proxy = if takeover { Proxy::take_over(config).await? } else { Proxy::start(config).await? };
         for address in proxy.addresses() {
             tracing::info!(%address, "listening");
         }
@@ -79,6 +93,16 @@ fn run(path: PathBuf) -> Result<(), Box<dyn std::error::Error>> {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => proxy.reload(),
+                () = proxy.taken_over() => {
+                    let told = async {
+                        tokio::select! {
+                            _ = terminate.recv() => {}
+                            _ = interrupt.recv() => {}
+                        }
+                    };
+                    proxy.retire(told).await;
+                    return Ok(());
+                }
             }
         }
         tracing::info!("ending");

@@ -2,39 +2,44 @@
 //! Refuses to know what happens on a connection.
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use socket2::{Domain, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::auth::{ServiceLogins, Target, TargetError};
 use crate::config::{Comers, Config, ConfigError};
-use crate::farewell::{self, Farewell};
-use crate::gate::{Event, Gate};
-use crate::login::{Login, LoginSetupError, Peer};
+use crate::farewell::Farewell;
+use crate::gate::Gate;
+use crate::listeners::{Door, Listener, accept, free, most_connections, socket_path};
+use crate::login::{Login, LoginSetupError};
 use crate::metrics;
 use crate::pool::Pool;
 use crate::reads::{self, Reads, ReplicaError};
 use crate::recorder::Recorder;
 use crate::registry::{Command, Entry, Registry};
 use crate::route::Side;
-use crate::shards::{Accepted, Entrance, Shards};
+use crate::shards::{Entrance, Shards};
 use crate::shared::{Shared, WarmSide};
 use crate::state_file::{Saved, StateFile, StateFileError};
 use crate::stats::{Limit, Stats};
+use crate::takeover::{self, Inheritance, Name, Takeover, TakeoverError};
 
 /// How often second upstreams that fell behind are brought up to date while nobody holds.
 const REFRESH: Duration = Duration::from_millis(500);
 /// They are told in so many portions at most, so long apart.
 const REFRESH_TURNS: usize = 100;
 const REFRESH_BREATH: Duration = Duration::from_millis(4);
+/// How long a process that ends may keep the state file.
+const TO_END: Duration = Duration::from_secs(2);
 
 /// Why a proxy cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +68,9 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The proxy that serves could not be taken over from. It goes on.
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
     /// The threads that sessions live on cannot be had.
     #[error("cannot start a thread for sessions: {0}")]
     Threads(std::io::Error),
@@ -71,11 +79,13 @@ pub enum StartError {
 /// A running proxy. Dropping it ends everything at once; [`Proxy::shutdown`] lets transactions end.
 #[derive(Debug)]
 pub struct Proxy {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     tasks: JoinSet<()>,
-    shards: Option<Shards>,
-    entrance: Arc<Entrance>,
-    stop: watch::Sender<bool>,
+    pub(crate) shards: Option<Shards>,
+    pub(crate) entrance: Arc<Entrance>,
+    pub(crate) stop: watch::Sender<bool>,
+    /// The files of our sockets, as long as they are ours.
+    files: Vec<PathBuf>,
     addresses: Vec<SocketAddr>,
     readers: Vec<SocketAddr>,
     console: Vec<SocketAddr>,
@@ -90,7 +100,21 @@ impl Proxy {
     /// # Errors
     /// [`StartError`]; nothing listens then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let shared = Self::assemble(config)?;
+        Self::begin(config, None).await
+    }
+
+    /// As [`Proxy::start`], with the listening sockets of the proxy that has this configuration's state file, when one runs: no
+    /// connection is refused meanwhile, and that one keeps the sessions that it has.
+    ///
+    /// # Errors
+    /// [`StartError`]; the other one goes on as before then.
+    pub async fn take_over(config: Config) -> Result<Self, StartError> {
+        let inheritance = Inheritance::ask(&config.state_file).await?;
+        Self::begin(config, inheritance).await
+    }
+
+    async fn begin(config: Config, mut inheritance: Option<Inheritance>) -> Result<Self, StartError> {
+        let shared = Self::assemble(config, inheritance.as_ref())?;
         let (threads, listeners) = (shared.config.threads(), shared.config.tcp().count() + 1);
         let room = listeners * most_connections(&shared);
         let (shards, entrance) = Shards::start(threads, room, &shared).map_err(StartError::Threads)?;
@@ -100,16 +124,65 @@ impl Proxy {
             shards: Some(shards),
             entrance,
             stop: watch::Sender::new(false),
+            files: Vec::new(),
             addresses: Vec::new(),
             readers: Vec::new(),
             console: Vec::new(),
             socket: None,
             metrics: None,
         };
-        proxy.listen_for_metrics().await?;
-        proxy.listen().await?;
+        let mut find = |name: &Name| inheritance.as_mut().and_then(|inherited| inherited.socket(name));
+        let metrics = proxy.listen_for_metrics(&mut find).await?;
+        let listeners = proxy.listen(&mut find).await?;
+        let control = proxy.be_the_only_one(inheritance).await?;
+        proxy.files.extend(proxy.socket.clone());
+        if let Some(control) = control {
+            proxy.files.push(takeover::socket_beside(&proxy.shared.config.state_file));
+            let (shared, entrance) = (Arc::clone(&proxy.shared), Arc::clone(&proxy.entrance));
+            proxy.tasks.spawn(takeover::offer(shared, entrance, control, proxy.stop.clone()));
+        }
+        if let Some(listener) = metrics {
+            let shared = Arc::clone(&proxy.shared);
+            proxy.tasks.spawn(metrics::listen(shared, listener, proxy.stop.subscribe()));
+        }
+        for listener in listeners {
+            proxy.tasks.spawn(accept(proxy.door(), listener, proxy.stop.subscribe()));
+        }
         proxy.keep()?;
         Ok(proxy)
+    }
+
+    /// Has the predecessor stop, or makes sure that there is none; answers the socket by which this process is taken over.
+    async fn be_the_only_one(
+        &mut self,
+        inheritance: Option<Inheritance>,
+    ) -> Result<Option<UnixListener>, StartError> {
+        let path = takeover::socket_beside(&self.shared.config.state_file);
+        let failed = |source| StartError::Listen { address: path.display().to_string(), source };
+        let Some(inheritance) = inheritance else {
+            self.lock().await?;
+            return Ok(takeover::listen(&path));
+        };
+        let control = inheritance.control.try_clone().map_err(failed)?;
+        let control = UnixListener::from_std(control.into()).map_err(failed)?;
+        if let Some((legacy, connections)) = inheritance.accept().await? {
+            legacy.begin(&self.shared, connections);
+            self.tasks.spawn(takeover::follow(Arc::clone(&self.shared), legacy));
+        }
+        Ok(Some(control))
+    }
+
+    /// A process that ends may still have the state file for a moment.
+    async fn lock(&self) -> Result<(), StartError> {
+        let until = Instant::now() + TO_END;
+        loop {
+            match self.shared.recorder.lock() {
+                Err(StateFileError::InUse { .. }) if Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                locked => return Ok(locked?),
+            }
+        }
     }
 
     /// Looks whether [`Proxy::start`] could: does all of it but listening, so that no client ever comes.
@@ -117,7 +190,7 @@ impl Proxy {
     /// # Errors
     /// [`StartError`].
     pub fn check(config: Config) -> Result<(), StartError> {
-        let shared = Self::assemble(config)?;
+        let shared = Self::assemble(config, None)?;
         let addresses = shared.config.tcp().map(|(address, _)| address).chain(shared.config.metrics);
         for address in addresses {
             let failed = |source| StartError::Listen { address: address.to_string(), source };
@@ -129,10 +202,31 @@ impl Proxy {
         socket_path(&shared.config).map_or(Ok(()), |path| free(&path))
     }
 
-    fn assemble(config: Config) -> Result<Arc<Shared>, StartError> {
+    /// As [`Proxy::check`], for [`Proxy::take_over`]: the addresses of a proxy that runs are its own to give.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn check_takeover(config: Config) -> Result<(), StartError> {
+        let path = takeover::socket_beside(&config.state_file);
+        if std::os::unix::net::UnixStream::connect(path).is_err() {
+            return Self::check(config);
+        }
+        Self::assemble(config, None).map(drop)
+    }
+
+    fn assemble(config: Config, inheritance: Option<&Inheritance>) -> Result<Arc<Shared>, StartError> {
         config.check()?;
         let first = Saved { route: config.initial_route, epoch: 0 };
-        let (file, saved) = StateFile::open(&config.state_file, first)?;
+        let (file, saved) = match inheritance {
+            Some(inherited) => {
+                let state = inherited.state.try_clone();
+                let path = &config.state_file;
+                let state = state.map_err(|source| StateFileError::Io { path: path.clone(), source })?;
+                let (file, saved) = StateFile::inherit(path, state)?;
+                (file, Saved { epoch: saved.epoch.max(inherited.epoch), ..saved })
+            }
+            None => StateFile::open(&config.state_file, first)?,
+        };
         let iterations = config.auth.max_scram_iterations;
         let target = |server| Target::new(server, iterations).map(Arc::new);
         let blue = target(&config.blue)?;
@@ -163,53 +257,85 @@ impl Proxy {
             farewell: Arc::new(Farewell::new(config.limits.max_clients)),
             warming: Arc::new(Semaphore::new(config.limits.warm_concurrency)),
             warm_side: WarmSide::default(),
+            takeover: Takeover::default(),
             config,
             reloading: Mutex::default(),
         }))
     }
 
-    async fn listen(&mut self) -> Result<(), StartError> {
+    async fn listen(
+        &mut self,
+        find: &mut impl FnMut(&Name) -> Option<OwnedFd>,
+    ) -> Result<Vec<Listener>, StartError> {
+        let mut listeners = Vec::new();
         for (address, comers) in self.shared.config.tcp().collect::<Vec<_>>() {
-            let failed = |source| StartError::Listen { address: address.to_string(), source };
-            let listener = TcpListener::bind(address).await.map_err(failed)?;
-            let bound = listener.local_addr().map_err(failed)?;
+            let (listener, bound) = self.bind(address, find).await?;
             match comers {
                 Comers::Clients | Comers::Balancers => self.addresses.push(bound),
                 Comers::Readers => self.readers.push(bound),
                 Comers::Operators => self.console.push(bound),
             }
-            let listener = Listener::Tcp { listener, comers };
-            self.tasks.spawn(accept(self.door(), listener, self.stop.subscribe()));
+            listeners.push(Listener::Tcp { listener, comers });
         }
         if let Some(path) = socket_path(&self.shared.config) {
             let failed = |source| StartError::Listen { address: path.display().to_string(), source };
-            free(&path)?;
-            // A socket that nobody answers is left over from a process that was killed.
-            let _ = std::fs::remove_file(&path);
-            let listener = UnixListener::bind(&path).map_err(failed)?;
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).map_err(failed)?;
+            let name = Name::Unix(path.clone());
+            let listener = if let Some(inherited) = find(&name) {
+                UnixListener::from_std(inherited.into()).map_err(failed)?
+            } else {
+                free(&path)?;
+                // A socket that nobody answers is left over from a process that was killed.
+                let _ = std::fs::remove_file(&path);
+                let listener = UnixListener::bind(&path).map_err(failed)?;
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).map_err(failed)?;
+                listener
+            };
+            self.offers(name, &listener).map_err(failed)?;
             let us = std::fs::metadata(&path)
                 .map(|meta| std::os::unix::fs::MetadataExt::uid(&meta))
                 .map_err(failed)?;
             self.socket = Some(path);
-            let listener = Listener::Unix { listener, us };
-            self.tasks.spawn(accept(self.door(), listener, self.stop.subscribe()));
+            listeners.push(Listener::Unix { listener, us });
         }
-        Ok(())
+        Ok(listeners)
     }
 
-    async fn listen_for_metrics(&mut self) -> Result<(), StartError> {
-        let Some(address) = self.shared.config.metrics else { return Ok(()) };
+    async fn listen_for_metrics(
+        &mut self,
+        find: &mut impl FnMut(&Name) -> Option<OwnedFd>,
+    ) -> Result<Option<TcpListener>, StartError> {
+        let Some(address) = self.shared.config.metrics else { return Ok(None) };
+        let (listener, bound) = self.bind(address, find).await?;
+        self.metrics = Some(bound);
+        Ok(Some(listener))
+    }
+
+    /// Listens on an address, by the socket that was inherited for it or a new one.
+    async fn bind(
+        &self,
+        address: SocketAddr,
+        find: &mut impl FnMut(&Name) -> Option<OwnedFd>,
+    ) -> Result<(TcpListener, SocketAddr), StartError> {
         let failed = |source| StartError::Listen { address: address.to_string(), source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        self.metrics = Some(listener.local_addr().map_err(failed)?);
-        self.tasks.spawn(metrics::listen(Arc::clone(&self.shared), listener, self.stop.subscribe()));
+        let name = Name::Tcp(address);
+        let listener = match find(&name) {
+            Some(inherited) => TcpListener::from_std(inherited.into()).map_err(failed)?,
+            None => TcpListener::bind(address).await.map_err(failed)?,
+        };
+        self.offers(name, &listener).map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        Ok((listener, bound))
+    }
+
+    /// Keeps a listening socket for who takes over from us.
+    fn offers(&self, name: Name, listener: &impl AsFd) -> std::io::Result<()> {
+        let socket = listener.as_fd().try_clone_to_owned()?;
+        self.shared.takeover.listens(name, socket);
         Ok(())
     }
 
     fn door(&self) -> Door {
-        let places = Arc::new(Semaphore::new(most_connections(&self.shared)));
-        Door { entrance: Arc::clone(&self.entrance), places }
+        Door::new(&self.entrance, most_connections(&self.shared))
     }
 
     fn keep(&mut self) -> Result<(), StartError> {
@@ -273,55 +399,14 @@ impl Proxy {
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move { Shared::reload(&shared).await });
     }
-
-    /// Ends the proxy: no new connections, a hold is released, idle sessions end with 57P01, open transactions may end
-    /// within `limits.shutdown_ms`, then they end as well.
-    pub async fn shutdown(mut self) {
-        let _ = self.stop.send(true);
-        let _ = self.shared.gate.drive(&Event::Shutdown, Instant::now(), |_, _| Ok(()));
-        let deadline = Instant::now() + Duration::from_millis(self.shared.config.limits.shutdown_ms);
-        loop {
-            let all = self.shared.registry.all();
-            if all.is_empty() {
-                break;
-            }
-            let late = Instant::now() >= deadline;
-            for entry in all.iter().filter(|entry| late || entry.inside_since.load(Relaxed) == 0) {
-                let why = "terminating connection: the proxy is shutting down".to_owned();
-                entry.tell(Command::End { why, reply: None });
-            }
-            if Instant::now() >= deadline + Duration::from_secs(1) {
-                tracing::warn!(left = all.len(), "sessions that did not end in time are dropped");
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        farewell::close_all(self.shared.pool.hold()).await;
-        if let Some(shards) = self.shards.take() {
-            shards.end().await;
-        }
-    }
-}
-
-fn socket_path(config: &Config) -> Option<PathBuf> {
-    let directory = config.unix_dir.as_ref()?;
-    Some(directory.join(format!(".s.PGSQL.{}", config.unix_port)))
-}
-
-/// Whether nobody listens on a Unix socket of this path.
-fn free(path: &std::path::Path) -> Result<(), StartError> {
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(StartError::Listen {
-            address: path.display().to_string(),
-            source: std::io::ErrorKind::AddrInUse.into(),
-        }),
-        Err(_) => Ok(()),
-    }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        if let Some(path) = &self.socket {
+        if self.shared.takeover.is_over() {
+            return;
+        }
+        for path in &self.files {
             let _ = std::fs::remove_file(path);
         }
     }
@@ -372,93 +457,4 @@ fn stale(shared: &Shared) -> Vec<Arc<Entry>> {
 /// Whether a session is to be told. Locks of a hold that came to nothing are given back soon, also by those that say nothing.
 fn lags(shared: &Shared, entry: &Entry) -> bool {
     entry.stale.load(Relaxed) || (!shared.gate.is_closed() && entry.details().ghosts)
-}
-
-/// What a listener hands its connections to, and how many more it may.
-#[derive(Debug)]
-struct Door {
-    entrance: Arc<Entrance>,
-    places: Arc<Semaphore>,
-}
-
-impl Door {
-    /// A place for the next connection. Never refused: nobody closes the semaphore.
-    async fn place(&self) -> std::io::Result<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).acquire_owned().await.map_err(std::io::Error::other)
-    }
-}
-
-/// What connections come in by.
-#[derive(Debug)]
-enum Listener {
-    Tcp {
-        listener: TcpListener,
-        comers: Comers,
-    },
-    /// `us` is the proxy's own operating-system user.
-    Unix {
-        listener: UnixListener,
-        us: u32,
-    },
-}
-
-impl Listener {
-    async fn next(&self) -> std::io::Result<(Accepted, Peer)> {
-        match self {
-            Self::Tcp { listener, comers } => {
-                let (stream, peer) = listener.accept().await?;
-                keep_alive(&stream);
-                let peer = match comers {
-                    Comers::Clients => Peer::Tcp(peer),
-                    Comers::Readers => Peer::Reader(peer),
-                    Comers::Balancers => Peer::Balancer(peer),
-                    Comers::Operators => Peer::Operator(peer),
-                };
-                Ok((Accepted::Tcp(stream.into_std()?), peer))
-            }
-            Self::Unix { listener, us } => {
-                let (stream, _) = listener.accept().await?;
-                let uid = stream.peer_cred().map(|cred| cred.uid()).ok();
-                let peer = if uid == Some(*us) || uid == Some(0) { Peer::Us } else { Peer::Local };
-                Ok((Accepted::Unix(stream.into_std()?), peer))
-            }
-        }
-    }
-}
-
-/// Accepts connections until told to stop.
-async fn accept(door: Door, listener: Listener, mut stop: watch::Receiver<bool>) {
-    let next = async || {
-        let place = door.place().await?;
-        let (connection, peer) = listener.next().await?;
-        door.entrance.admit(connection, peer, place);
-        Ok::<_, std::io::Error>(())
-    };
-    loop {
-        let accepted = tokio::select! {
-            accepted = next() => accepted,
-            _ = stop.changed() => return,
-        };
-        if let Err(error) = accepted {
-            // Out of descriptors, most likely: it passes when sessions end.
-            tracing::warn!(%error, "cannot accept a connection");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-}
-
-/// Messages leave at once, and a client whose machine vanished is noticed within two minutes or so.
-fn keep_alive(stream: &TcpStream) {
-    let probes =
-        TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
-    let set = stream.set_nodelay(true).and_then(|()| SockRef::from(stream).set_tcp_keepalive(&probes));
-    if let Err(error) = set {
-        tracing::debug!(%error, "a client's socket options");
-    }
-}
-
-/// Connections that one listener serves at once: those of clients, those that do not say who they are, some that are about to
-/// be refused with a reason, and the console. Further ones wait in the kernel's queue.
-fn most_connections(shared: &Shared) -> usize {
-    shared.config.limits.max_clients + shared.config.limits.max_unauthenticated + 100
 }

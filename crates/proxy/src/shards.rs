@@ -87,6 +87,11 @@ impl Entrance {
         // Refused only while everything ends.
         let _ = shard.arrivals.try_send(Arrival { connection, peer, place });
     }
+
+    /// Connections that are not over, in all.
+    pub(crate) fn living(&self) -> usize {
+        self.0.iter().map(|shard| shard.living.load(Relaxed)).sum()
+    }
 }
 
 /// The threads. Dropping this ends all of them, and what lives on them, at once: when it is dropped they are gone.

@@ -21,6 +21,7 @@ use crate::roll::{Line, Roll, Use};
 use crate::route::Side;
 use crate::session::Vocabulary;
 use crate::stats::Stats;
+use crate::takeover::Takeover;
 
 /// The common ground.
 #[derive(Debug)]
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) warming: Arc<Semaphore>,
     /// What upstreams are opened ahead for.
     pub(crate) warm_side: WarmSide,
+    /// Processes before and after this one.
+    pub(crate) takeover: Takeover,
 }
 
 /// The side that upstreams are opened on ahead, and what was learned of the databases for it.

@@ -78,6 +78,17 @@ pub enum StateFileError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Another process has it.
+    #[error(
+        "state file {path} is used by another proxy that runs (pgteal-proxy --takeover takes over from it)"
+    )]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another process has taken it over.
+    #[error("the state file is another process's by now, which has taken over")]
+    HandedOver,
     /// The content is not ours. Never guessed at: a wrong route is worse than no start.
     #[error("state file {path} has no valid line of version {VERSION}")]
     Content {
@@ -106,11 +117,43 @@ impl StateFile {
             create(path, first).map_err(io)?;
         }
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
-        let bytes = fs::read(path).map_err(io)?;
+        Self::read(path, file)
+    }
+
+    /// Takes the open file that another process had, with its lock, and says what is in it.
+    ///
+    /// # Errors
+    /// As [`StateFile::open`].
+    pub(crate) fn inherit(path: &Path, file: File) -> Result<(Self, Saved), StateFileError> {
+        Self::read(path, file)
+    }
+
+    fn read(path: &Path, file: File) -> Result<(Self, Saved), StateFileError> {
+        let io = |source| StateFileError::Io { path: path.to_owned(), source };
+        let mut bytes = vec![0; 2 * LINE];
+        let length = file.read_at(&mut bytes, 0).map_err(io)?;
+        bytes.truncate(length);
         let newest = bytes.chunks(LINE).filter_map(Stored::read).max_by_key(|stored| stored.number);
         let Some(newest) = newest else { return Err(StateFileError::Content { path: path.to_owned() }) };
         let saved = Saved { route: newest.route, epoch: newest.epoch };
         Ok((Self { path: path.to_owned(), file, number: AtomicU64::new(newest.number) }, saved))
+    }
+
+    /// Makes this process the only one that has the file; the system forgets it when the last descriptor of this opening is
+    /// closed, so it goes to whom that is passed on.
+    ///
+    /// # Errors
+    /// When another process has it, or the system refuses.
+    pub(crate) fn lock(&self) -> Result<(), StateFileError> {
+        self.file.try_lock().map_err(|error| match error {
+            fs::TryLockError::WouldBlock => StateFileError::InUse { path: self.path.clone() },
+            fs::TryLockError::Error(source) => self.io(source),
+        })
+    }
+
+    /// The open file, for another process.
+    pub(crate) fn share(&self) -> Result<File, StateFileError> {
+        self.file.try_clone().map_err(|source| self.io(source))
     }
 
     /// Writes over the line that does not count: from now on it counts. One writer at a time.

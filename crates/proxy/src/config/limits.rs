@@ -46,6 +46,8 @@ pub struct Limits {
     pub hold_limit_max_ms: u64,
     /// After SIGTERM, how long open transactions may finish.
     pub shutdown_ms: u64,
+    /// After another process has taken over, how long the clients of this one may stay; then it ends as after SIGTERM.
+    pub takeover_drain_ms: u64,
 }
 
 impl Default for Limits {
@@ -68,6 +70,7 @@ impl Default for Limits {
             fence_wait_ms: 30_000,
             hold_limit_max_ms: 120_000,
             shutdown_ms: 5_000,
+            takeover_drain_ms: 300_000,
         }
     }
 }

@@ -70,7 +70,12 @@ async fn converse(shared: &Arc<Shared>, stream: &mut Stream, visitor: &Visitor) 
         let frame = match frame::take(&mut inbox, MAX_COMMAND) {
             Ok(Some(frame)) => frame,
             Ok(None) => {
-                if stream.read_buf(&mut inbox).await? == 0 {
+                let count = tokio::select! {
+                    count = stream.read_buf(&mut inbox) => count?,
+                    // Who comes again finds the process that serves.
+                    () = shared.takeover.over() => return elsewhere(stream).await,
+                };
+                if count == 0 {
                     return Ok(());
                 }
                 continue;
@@ -105,6 +110,12 @@ async fn converse(shared: &Arc<Shared>, stream: &mut Stream, visitor: &Visitor) 
         stream.write_all(&out).await?;
         stream.flush().await?;
     }
+}
+
+async fn elsewhere(stream: &mut Stream) -> std::io::Result<()> {
+    let mut out = BytesMut::new();
+    Report::fatal("57P01", "another proxy process has taken over from this one").encode(&mut out);
+    stream.write_all(&out).await
 }
 
 fn welcome() -> BytesMut {

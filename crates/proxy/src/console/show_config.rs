@@ -69,6 +69,7 @@ pub(super) fn show_config(shared: &Shared) -> Answer {
     put("limits.fence_wait_ms", limits.fence_wait_ms.to_string());
     put("limits.hold_limit_max_ms", limits.hold_limit_max_ms.to_string());
     put("limits.shutdown_ms", limits.shutdown_ms.to_string());
+    put("limits.takeover_drain_ms", limits.takeover_drain_ms.to_string());
     table
 }
 

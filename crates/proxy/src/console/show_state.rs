@@ -35,5 +35,6 @@ pub(super) fn show_state(shared: &Shared, visitor: &Visitor) -> Answer {
         ("free_upstreams", shared.pool.len().to_string()),
         ("left_behind", shared.farewell.len().to_string()),
         ("access", visitor.access().into()),
+        ("predecessor", shared.gate.of_predecessor().map(|left| left.to_string()).unwrap_or_default()),
     ])
 }

@@ -20,6 +20,7 @@ pub(super) async fn warm(
     epoch: u64,
     limit: Duration,
 ) -> Result<Answer, Refusal> {
+    shared.gate.may_hold()?;
     shared.gate.claim(epoch)?;
     if shared.server(side).is_none() {
         return Err(Refusal::not_now(format!("there is no {side} server in the configuration")));

@@ -45,6 +45,12 @@ fn gate(page: &mut Page, shared: &Shared) {
     page.gauge("holding", "1 while clients are held.", held);
     let remaining = u64::try_from(remaining).unwrap_or(u64::MAX);
     page.seconds("hold_remaining_seconds", "Until the hold ends by itself.", remaining);
+    let before = shared.gate.of_predecessor().unwrap_or(0) as u64;
+    page.gauge(
+        "predecessor_connections",
+        "Connections that the process before this one still serves.",
+        before,
+    );
     page.gauge("clients_busy", "Sessions inside a transaction.", u64::from(view.busy));
     let held: [(&[_], _); 2] =
         [(&[("kind", "statement")], view.waiting), (&[("kind", "login")], shared.lobby.count_held() as u64)];
