@@ -259,6 +259,7 @@ impl Row {
             pinned: self.number("pinned"),
             left_behind: self.number("left_behind"),
             takes_commands: self.text("access") != Some("read"),
+            predecessor: self.text("predecessor").map(|_| self.number("predecessor")),
         })
     }
 }

@@ -22,6 +22,10 @@ pub struct Args {
     /// Print the proxy's configuration instead of starting it.
     #[arg(long)]
     print: bool,
+    /// Take the sockets from the proxy that runs, if one does: no connection is refused, and it keeps the sessions it has
+    /// until their clients leave, for five minutes at most.
+    #[arg(long, conflicts_with = "print")]
+    takeover: bool,
     /// What else to do with the proxy's configuration.
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -72,7 +76,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let passwords = proxy_file::service_passwords(&loaded, &context.env)?;
     let command = || {
         let mut command = Command::new(&program);
-        command.arg("--config").arg(&file);
+        command.arg("--config").arg(&file).args(args.takeover.then_some("--takeover"));
         // The superusers' are not for a process that may look up verifiers and nothing else.
         for variable in pgteal_core::postgres::password_variables() {
             command.env_remove(variable);

@@ -117,6 +117,12 @@ impl Guardrails {
             if let Some(epoch) = state.held_by {
                 found.push(format!("router {name} is held by epoch {epoch}"));
             }
+            if let Some(connections) = state.predecessor {
+                found.push(format!(
+                    "router {name} has taken over from a process that still serves {connections} connections, which \
+                     cannot be held"
+                ));
+            }
         }
         Ok(found)
     }
