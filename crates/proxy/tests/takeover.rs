@@ -260,7 +260,7 @@ async fn cancel_requests_reach_sessions_of_every_process_before() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_dies_on_the_way_leaves_one_that_serves() {
-    let stage = Stage::new("").await;
+    let stage = Stage::new("[limits]\nshutdown_ms = 60000\n").await;
     let mut first = stage.start().await;
     let kept = stage.client().await.unwrap();
     // A new process that dies with the sockets in its hands: the old one serves and holds as before.
@@ -299,12 +299,15 @@ async fn whoever_dies_on_the_way_leaves_one_that_serves() {
     let left = stage.client().await.unwrap();
     let mut third = stage.take_over().await;
     stage.predecessor_is("1").await;
+    left.batch_execute("begin").await.unwrap();
     third.kill();
-    second.ends().await;
-    assert!(left.simple_query("select 1").await.is_err());
     let _fourth = Program::start(stage.path(), &["--takeover"]);
     stage.answers().await;
     assert_eq!(value(&stage.client().await.unwrap(), "select who()").await, "blue");
+    assert!(second.is_running(), "a transaction is open");
+    left.batch_execute("commit").await.unwrap();
+    second.ends().await;
+    assert!(left.simple_query("select 1").await.is_err());
     stage.predecessor_is("").await;
     stage.switch("green", 4).await;
     drop(stage.green);
