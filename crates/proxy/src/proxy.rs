@@ -131,10 +131,14 @@ impl Proxy {
             socket: None,
             metrics: None,
         };
+        if inheritance.is_none() {
+            // Before anybody can connect who would be dropped.
+            proxy.lock().await?;
+        }
         let mut find = |name: &Name| inheritance.as_mut().and_then(|inherited| inherited.socket(name));
         let metrics = proxy.listen_for_metrics(&mut find).await?;
         let listeners = proxy.listen(&mut find).await?;
-        let control = proxy.be_the_only_one(inheritance).await?;
+        let control = proxy.succeed(inheritance).await?;
         proxy.files.extend(proxy.socket.clone());
         if let Some(control) = control {
             proxy.files.push(takeover::socket_beside(&proxy.shared.config.state_file));
@@ -152,15 +156,14 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// Has the predecessor stop, or makes sure that there is none; answers the socket by which this process is taken over.
-    async fn be_the_only_one(
+    /// Has the predecessor stop, if there is one; answers the socket by which this process is taken over.
+    async fn succeed(
         &mut self,
         inheritance: Option<Inheritance>,
     ) -> Result<Option<UnixListener>, StartError> {
         let path = takeover::socket_beside(&self.shared.config.state_file);
         let failed = |source| StartError::Listen { address: path.display().to_string(), source };
         let Some(inheritance) = inheritance else {
-            self.lock().await?;
             return Ok(takeover::listen(&path));
         };
         let control = inheritance.control.try_clone().map_err(failed)?;

@@ -19,7 +19,7 @@ use crate::shards::Entrance;
 use crate::shared::Shared;
 
 /// How long who connects may take to say what it wants.
-const TO_ASK: Duration = Duration::from_secs(2);
+const TO_ASK: Duration = Duration::from_secs(5);
 /// How long it may take from there until it could serve.
 const TO_BE_READY: Duration = Duration::from_secs(10);
 /// How often the successor is told how many connections are left, when that has changed.
