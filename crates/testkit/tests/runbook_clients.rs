@@ -297,3 +297,24 @@ async fn sessions_that_cannot_be_moved_are_named_and_dealt_with_by_policy() {
     assert_eq!(outcome, Outcome::Done);
     assert_eq!(app.ended_by().await, "57P01");
 }
+
+/// Sessions of the process that the proxy took over from are behind no gate of the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_switchover_begins_while_a_process_that_was_taken_over_from_has_sessions() {
+    let mut rig = upgraded().await;
+    let app = App::connect(&rig).await;
+    let old = rig.proxy.take().unwrap();
+    rig.proxy = Some(pgteal_proxy::Proxy::take_over(rig.proxy_config()).await.unwrap());
+    let old = tokio::spawn(old.retire(std::future::pending()));
+    let (outcome, events) = rig.switchover(SWITCH).await;
+    let Outcome::Unwound { cause: Cause::Refused { step, failure } } = &outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(step, "guardrails");
+    assert!(failure.to_string().contains("has taken over from a process that still serves"), "{failure}");
+    assert!(!started(&events).iter().any(|step| step == "warm-sessions"), "it has begun");
+    drop(app);
+    old.await.unwrap();
+    let (outcome, _) = rig.switchover(SWITCH).await;
+    assert_eq!(outcome, Outcome::Done);
+}
