@@ -40,8 +40,8 @@ pub struct RouterState {
     pub left_behind: u64,
     /// Whether it takes commands from who asked, and not only questions.
     pub takes_commands: bool,
-    /// Connections that are still served by the process that this router took over from, which it cannot hold; `None` when there
-    /// is no such process.
+    /// Connections that are still served by processes before this router's, which it cannot hold, as far as it knows; `None` when
+    /// there is no such process.
     pub predecessor: Option<u64>,
 }
 

@@ -22,6 +22,7 @@ use crate::route::Side;
 
 pub use bar::Bar;
 use bar::Bars;
+pub(crate) use bar::Former;
 pub use place::Waiting;
 pub(crate) use place::{Before, Pass};
 
@@ -123,6 +124,14 @@ pub enum GateError {
     #[error("clients are held by epoch {epoch} (run '{run}')")]
     Held {
         /// Who holds.
+        epoch: u64,
+        /// The run it drives.
+        run: String,
+    },
+    /// A hold ended by its own limit, and whoever drives that switchover may come back.
+    #[error("the hold by epoch {epoch} (run '{run}') came to its limit, and nobody has released since")]
+    LeftOff {
+        /// Who held.
         epoch: u64,
         /// The run it drives.
         run: String,
@@ -386,6 +395,7 @@ impl Gate {
         if let Event::Release { .. } = event {
             // Before an opening, so that who comes in knows it.
             self.at_risk.store(false, Relaxed);
+            control.bars.released();
         }
         match effect {
             Effect::Closed => {
@@ -404,9 +414,12 @@ impl Gate {
             }
             Effect::Opened => {
                 control.last_release = reason(event);
-                if let Phase::Held(hold) = &control.phase {
+                if let Phase::Held(hold) = control.phase.clone() {
                     control.last_hold = now.saturating_duration_since(hold.since);
                     self.holds.observe(control.last_hold);
+                    if matches!(event, Event::Expire) {
+                        control.bars.left_off(hold);
+                    }
                 }
                 self.word.fetch_and(!CLOSED, SeqCst);
                 self.opened.notify_waiters();

@@ -98,8 +98,9 @@ pub(crate) async fn accept(door: Door, listener: Listener, mut stop: watch::Rece
     };
     loop {
         let accepted = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
             accepted = next() => accepted,
-            _ = stop.changed() => return,
         };
         if let Err(error) = accepted {
             // Out of descriptors, most likely: it passes when sessions end.

@@ -39,7 +39,7 @@ const REFRESH: Duration = Duration::from_millis(500);
 const REFRESH_TURNS: usize = 100;
 const REFRESH_BREATH: Duration = Duration::from_millis(4);
 /// How long a process that ends may keep the state file.
-const TO_END: Duration = Duration::from_secs(2);
+pub(crate) const TO_END: Duration = Duration::from_secs(2);
 
 /// Why a proxy cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +80,9 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Proxy {
     pub(crate) shared: Arc<Shared>,
-    tasks: JoinSet<()>,
+    pub(crate) tasks: JoinSet<()>,
+    /// What lets connections in, and what hands our sockets to another process.
+    pub(crate) doors: JoinSet<()>,
     pub(crate) shards: Option<Shards>,
     pub(crate) entrance: Arc<Entrance>,
     pub(crate) stop: watch::Sender<bool>,
@@ -89,7 +91,7 @@ pub struct Proxy {
     addresses: Vec<SocketAddr>,
     readers: Vec<SocketAddr>,
     console: Vec<SocketAddr>,
-    socket: Option<PathBuf>,
+    pub(crate) socket: Option<PathBuf>,
     metrics: Option<SocketAddr>,
 }
 
@@ -100,27 +102,45 @@ impl Proxy {
     /// # Errors
     /// [`StartError`]; nothing listens then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        Self::begin(config, None).await
+        let state = Self::own_state(&config, TO_END).await?;
+        Self::begin(config, state, None).await
     }
 
-    /// As [`Proxy::start`], with the listening sockets of the proxy that has this configuration's state file, when one runs: no
-    /// connection is refused meanwhile, and that one keeps the sessions that it has.
-    ///
-    /// # Errors
-    /// [`StartError`]; the other one goes on as before then.
-    pub async fn take_over(config: Config) -> Result<Self, StartError> {
-        let inheritance = Inheritance::ask(&config.state_file).await?;
-        Self::begin(config, inheritance).await
+    /// The state file, for this process alone. One that ends has it until it is gone, and may write it till then.
+    pub(crate) async fn own_state(
+        config: &Config,
+        patience: Duration,
+    ) -> Result<(StateFile, Saved), StartError> {
+        config.check()?;
+        let until = Instant::now() + patience;
+        loop {
+            match StateFile::open_alone(&config.state_file, Self::first(config)) {
+                Err(StateFileError::InUse { .. }) if Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                opened => return Ok(opened?),
+            }
+        }
     }
 
-    async fn begin(config: Config, mut inheritance: Option<Inheritance>) -> Result<Self, StartError> {
-        let shared = Self::assemble(config, inheritance.as_ref())?;
+    /// What a new state file says.
+    pub(crate) const fn first(config: &Config) -> Saved {
+        Saved { route: config.initial_route, epoch: 0 }
+    }
+
+    pub(crate) async fn begin(
+        config: Config,
+        state: (StateFile, Saved),
+        mut inheritance: Option<Inheritance>,
+    ) -> Result<Self, StartError> {
+        let shared = Self::assemble(config, state)?;
         let (threads, listeners) = (shared.config.threads(), shared.config.tcp().count() + 1);
         let room = listeners * most_connections(&shared);
         let (shards, entrance) = Shards::start(threads, room, &shared).map_err(StartError::Threads)?;
         let mut proxy = Self {
             shared,
             tasks: JoinSet::new(),
+            doors: JoinSet::new(),
             shards: Some(shards),
             entrance,
             stop: watch::Sender::new(false),
@@ -131,61 +151,28 @@ impl Proxy {
             socket: None,
             metrics: None,
         };
-        if inheritance.is_none() {
-            // Before anybody can connect who would be dropped.
-            proxy.lock().await?;
-        }
         let mut find = |name: &Name| inheritance.as_mut().and_then(|inherited| inherited.socket(name));
         let metrics = proxy.listen_for_metrics(&mut find).await?;
-        let listeners = proxy.listen(&mut find).await?;
-        let control = proxy.succeed(inheritance).await?;
+        let mut listeners = proxy.listen(&mut find).await?;
+        let control = proxy.succeed(inheritance, &mut listeners).await?;
         proxy.files.extend(proxy.socket.clone());
         if let Some(control) = control {
             proxy.files.push(takeover::socket_beside(&proxy.shared.config.state_file));
             let (shared, entrance) = (Arc::clone(&proxy.shared), Arc::clone(&proxy.entrance));
-            proxy.tasks.spawn(takeover::offer(shared, entrance, control, proxy.stop.clone()));
+            proxy.doors.spawn(takeover::offer(shared, entrance, control, proxy.stop.clone()));
+        }
+        if let Some(draining) = takeover::wait_for_draining(&proxy.shared) {
+            proxy.tasks.spawn(draining);
         }
         if let Some(listener) = metrics {
             let shared = Arc::clone(&proxy.shared);
             proxy.tasks.spawn(metrics::listen(shared, listener, proxy.stop.subscribe()));
         }
         for listener in listeners {
-            proxy.tasks.spawn(accept(proxy.door(), listener, proxy.stop.subscribe()));
+            proxy.doors.spawn(accept(proxy.door(), listener, proxy.stop.subscribe()));
         }
-        proxy.keep()?;
+        proxy.keep();
         Ok(proxy)
-    }
-
-    /// Has the predecessor stop, if there is one; answers the socket by which this process is taken over.
-    async fn succeed(
-        &mut self,
-        inheritance: Option<Inheritance>,
-    ) -> Result<Option<UnixListener>, StartError> {
-        let path = takeover::socket_beside(&self.shared.config.state_file);
-        let failed = |source| StartError::Listen { address: path.display().to_string(), source };
-        let Some(inheritance) = inheritance else {
-            return Ok(takeover::listen(&path));
-        };
-        let control = inheritance.control.try_clone().map_err(failed)?;
-        let control = UnixListener::from_std(control.into()).map_err(failed)?;
-        if let Some((legacy, connections)) = inheritance.accept().await? {
-            legacy.begin(&self.shared, connections);
-            self.tasks.spawn(takeover::follow(Arc::clone(&self.shared), legacy));
-        }
-        Ok(Some(control))
-    }
-
-    /// A process that ends may still have the state file for a moment.
-    async fn lock(&self) -> Result<(), StartError> {
-        let until = Instant::now() + TO_END;
-        loop {
-            match self.shared.recorder.lock() {
-                Err(StateFileError::InUse { .. }) if Instant::now() < until => {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                locked => return Ok(locked?),
-            }
-        }
     }
 
     /// Looks whether [`Proxy::start`] could: does all of it but listening, so that no client ever comes.
@@ -193,7 +180,9 @@ impl Proxy {
     /// # Errors
     /// [`StartError`].
     pub fn check(config: Config) -> Result<(), StartError> {
-        let shared = Self::assemble(config, None)?;
+        config.check()?;
+        let state = StateFile::open(&config.state_file, Self::first(&config))?;
+        let shared = Self::assemble(config, state)?;
         let addresses = shared.config.tcp().map(|(address, _)| address).chain(shared.config.metrics);
         for address in addresses {
             let failed = |source| StartError::Listen { address: address.to_string(), source };
@@ -205,31 +194,11 @@ impl Proxy {
         socket_path(&shared.config).map_or(Ok(()), |path| free(&path))
     }
 
-    /// As [`Proxy::check`], for [`Proxy::take_over`]: the addresses of a proxy that runs are its own to give.
-    ///
-    /// # Errors
-    /// [`StartError`].
-    pub fn check_takeover(config: Config) -> Result<(), StartError> {
-        let path = takeover::socket_beside(&config.state_file);
-        if std::os::unix::net::UnixStream::connect(path).is_err() {
-            return Self::check(config);
-        }
-        Self::assemble(config, None).map(drop)
-    }
-
-    fn assemble(config: Config, inheritance: Option<&Inheritance>) -> Result<Arc<Shared>, StartError> {
-        config.check()?;
-        let first = Saved { route: config.initial_route, epoch: 0 };
-        let (file, saved) = match inheritance {
-            Some(inherited) => {
-                let state = inherited.state.try_clone();
-                let path = &config.state_file;
-                let state = state.map_err(|source| StateFileError::Io { path: path.clone(), source })?;
-                let (file, saved) = StateFile::inherit(path, state)?;
-                (file, Saved { epoch: saved.epoch.max(inherited.epoch), ..saved })
-            }
-            None => StateFile::open(&config.state_file, first)?,
-        };
+    /// `config` is checked.
+    pub(crate) fn assemble(
+        config: Config,
+        (file, saved): (StateFile, Saved),
+    ) -> Result<Arc<Shared>, StartError> {
         let iterations = config.auth.max_scram_iterations;
         let target = |server| Target::new(server, iterations).map(Arc::new);
         let blue = target(&config.blue)?;
@@ -281,26 +250,32 @@ impl Proxy {
             listeners.push(Listener::Tcp { listener, comers });
         }
         if let Some(path) = socket_path(&self.shared.config) {
-            let failed = |source| StartError::Listen { address: path.display().to_string(), source };
-            let name = Name::Unix(path.clone());
-            let listener = if let Some(inherited) = find(&name) {
-                UnixListener::from_std(inherited.into()).map_err(failed)?
-            } else {
-                free(&path)?;
-                // A socket that nobody answers is left over from a process that was killed.
-                let _ = std::fs::remove_file(&path);
-                let listener = UnixListener::bind(&path).map_err(failed)?;
-                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).map_err(failed)?;
-                listener
-            };
-            self.offers(name, &listener).map_err(failed)?;
-            let us = std::fs::metadata(&path)
-                .map(|meta| std::os::unix::fs::MetadataExt::uid(&meta))
-                .map_err(failed)?;
-            self.socket = Some(path);
-            listeners.push(Listener::Unix { listener, us });
+            let inherited = find(&Name::Unix(path.clone()));
+            listeners.push(self.listen_at(path, inherited)?);
         }
         Ok(listeners)
+    }
+
+    /// Listens on a path, by the socket that was inherited for it or a new one.
+    pub(crate) fn listen_at(
+        &mut self,
+        path: PathBuf,
+        inherited: Option<OwnedFd>,
+    ) -> Result<Listener, StartError> {
+        let failed = |source| StartError::Listen { address: path.display().to_string(), source };
+        let listener = if let Some(inherited) = inherited {
+            UnixListener::from_std(inherited.into()).map_err(failed)?
+        } else {
+            free(&path)?;
+            // A socket that nobody answers is left over from a process that was killed.
+            let _ = std::fs::remove_file(&path);
+            let listener = UnixListener::bind(&path).map_err(failed)?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).map_err(failed)?;
+            listener
+        };
+        self.offers(Name::Unix(path.clone()), &listener).map_err(failed)?;
+        self.socket = Some(path);
+        Ok(Listener::Unix { listener, us: rustix::process::geteuid().as_raw() })
     }
 
     async fn listen_for_metrics(
@@ -341,7 +316,7 @@ impl Proxy {
         Door::new(&self.entrance, most_connections(&self.shared))
     }
 
-    fn keep(&mut self) -> Result<(), StartError> {
+    fn keep(&mut self) {
         let gate = Arc::clone(&self.shared.gate);
         self.tasks.spawn(async move { gate.keep_limits().await });
         let (gate, farewell) = (Arc::clone(&self.shared.gate), Arc::clone(&self.shared.farewell));
@@ -364,7 +339,6 @@ impl Proxy {
         });
         let shared = Arc::clone(&self.shared);
         self.tasks.spawn(reads::watch(shared));
-        Ok(())
     }
 
     /// The TCP addresses listened on, with the ports that were taken; those for load balancers last.
@@ -406,7 +380,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        if self.shared.takeover.is_over() {
+        if self.shared.takeover.are_lent() {
             return;
         }
         for path in &self.files {

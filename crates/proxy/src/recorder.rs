@@ -24,11 +24,6 @@ impl Recorder {
         Self { written: Mutex::new(Written { saved: says, file: File::Ours(Arc::new(file)) }) }
     }
 
-    /// Makes this process the only one that writes.
-    pub(crate) fn lock(&self) -> Result<(), StateFileError> {
-        self.written().file.ours()?.lock()
-    }
-
     /// The open file, for the process that takes over.
     pub(crate) fn share(&self) -> Result<std::fs::File, StateFileError> {
         self.written().file.ours()?.share()

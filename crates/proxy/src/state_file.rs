@@ -120,6 +120,21 @@ impl StateFile {
         Self::read(path, file)
     }
 
+    /// As [`StateFile::open`], as the only process that has the file. The system forgets that when the last descriptor of this
+    /// opening is closed, so it goes to whom that is passed on.
+    ///
+    /// # Errors
+    /// As there, and [`StateFileError::InUse`] when another process has it.
+    pub(crate) fn open_alone(path: &Path, first: Saved) -> Result<(Self, Saved), StateFileError> {
+        let (this, _) = Self::open(path, first)?;
+        this.file.try_lock().map_err(|error| match error {
+            fs::TryLockError::WouldBlock => StateFileError::InUse { path: path.to_owned() },
+            fs::TryLockError::Error(source) => this.io(source),
+        })?;
+        // What counts is what the other one said last.
+        Self::read(path, this.file)
+    }
+
     /// Takes the open file that another process had, with its lock, and says what is in it.
     ///
     /// # Errors
@@ -137,18 +152,6 @@ impl StateFile {
         let Some(newest) = newest else { return Err(StateFileError::Content { path: path.to_owned() }) };
         let saved = Saved { route: newest.route, epoch: newest.epoch };
         Ok((Self { path: path.to_owned(), file, number: AtomicU64::new(newest.number) }, saved))
-    }
-
-    /// Makes this process the only one that has the file; the system forgets it when the last descriptor of this opening is
-    /// closed, so it goes to whom that is passed on.
-    ///
-    /// # Errors
-    /// When another process has it, or the system refuses.
-    pub(crate) fn lock(&self) -> Result<(), StateFileError> {
-        self.file.try_lock().map_err(|error| match error {
-            fs::TryLockError::WouldBlock => StateFileError::InUse { path: self.path.clone() },
-            fs::TryLockError::Error(source) => self.io(source),
-        })
     }
 
     /// The open file, for another process.

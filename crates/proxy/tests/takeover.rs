@@ -12,6 +12,7 @@ use std::time::Duration;
 use pgteal_proxy::{Config, Proxy};
 use pgteal_testkit::{Cluster, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 use world::{console, value};
@@ -24,7 +25,8 @@ impl Program {
     fn start(dir: &Path, args: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pgteal-proxy"));
         command.arg("--config").arg(dir.join("proxy.toml")).args(args);
-        Self(command.stderr(Stdio::null()).spawn().unwrap())
+        let log = std::fs::File::options().append(true).create(true).open(dir.join("log")).unwrap();
+        Self(command.stderr(Stdio::from(log)).spawn().unwrap())
     }
 
     /// One that is not to start: what it says.
@@ -39,6 +41,11 @@ impl Program {
     fn kill(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
+    }
+
+    fn terminate(&self) {
+        let term = Command::new("kill").arg(self.0.id().to_string()).status();
+        assert!(term.unwrap().success());
     }
 
     fn is_running(&mut self) -> bool {
@@ -112,15 +119,35 @@ impl Stage {
 
     async fn answers(&self) {
         let socket = self.path().join(".s.PGSQL.6432");
-        wait_until("the proxy to listen", BOUND, async || {
-            tokio::net::UnixStream::connect(&socket).await.map(drop)
-        })
-        .await
-        .unwrap();
+        wait_until("the proxy to listen", BOUND, async || UnixStream::connect(&socket).await.map(drop))
+            .await
+            .unwrap();
     }
 
     async fn console(&self) -> Client {
         console(&self.path().join(".s.PGSQL.6432")).await
+    }
+
+    /// The sockets' files: that of clients, that of takeovers.
+    fn has_files(&self) -> (bool, bool) {
+        (self.path().join(".s.PGSQL.6432").exists(), self.path().join("state.json.takeover").exists())
+    }
+
+    /// Half a takeover: the old process has sent its sockets.
+    async fn asked(&self) -> UnixStream {
+        let mut asking = UnixStream::connect(self.path().join("state.json.takeover")).await.unwrap();
+        asking.write_all(b"{\"Take\":{\"version\":1}}\n").await.unwrap();
+        assert!(heard(&mut asking).await.starts_with("{\"Sockets\""));
+        asking
+    }
+
+    async fn logged(&self, what: &str) {
+        wait_until(what, BOUND, async || {
+            let log = std::fs::read_to_string(self.path().join("log")).unwrap();
+            if log.contains(what) { Ok(()) } else { Err(log) }
+        })
+        .await
+        .unwrap();
     }
 
     async fn predecessor_is(&self, expected: &str) {
@@ -151,6 +178,12 @@ impl Stage {
             console.simple_query(&command).await.unwrap();
         }
     }
+}
+
+async fn heard(asking: &mut UnixStream) -> String {
+    let mut said = [0; 4096];
+    let count = tokio::time::timeout(BOUND, asking.read(&mut said)).await.unwrap().unwrap();
+    String::from_utf8_lossy(&said[..count]).into_owned()
 }
 
 async fn told(client: &Client, command: &str) -> (String, String) {
@@ -223,11 +256,9 @@ async fn nobody_is_refused_while_process_after_process_takes_over_and_sessions_g
     let mut fourth = stage.take_over().await;
     third.ends().await;
     assert_eq!(value(&stage.client().await.unwrap(), "select who()").await, "blue");
-    let term = Command::new("kill").arg(fourth.0.id().to_string()).status();
-    assert!(term.unwrap().success());
+    fourth.terminate();
     fourth.ends().await;
-    assert!(!stage.path().join(".s.PGSQL.6432").exists());
-    assert!(!stage.path().join("state.json.takeover").exists());
+    assert_eq!(stage.has_files(), (false, false));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -264,11 +295,7 @@ async fn whoever_dies_on_the_way_leaves_one_that_serves() {
     let mut first = stage.start().await;
     let kept = stage.client().await.unwrap();
     // A new process that dies with the sockets in its hands: the old one serves and holds as before.
-    let mut dying = tokio::net::UnixStream::connect(stage.path().join("state.json.takeover")).await.unwrap();
-    dying.write_all(b"{\"Take\":{\"version\":1}}\n").await.unwrap();
-    let mut said = [0; 4096];
-    let count = tokio::time::timeout(BOUND, dying.read(&mut said)).await.unwrap().unwrap();
-    assert!(said[..count].starts_with(b"{\"Sockets\""), "{:?}", String::from_utf8_lossy(&said[..count]));
+    let dying = stage.asked().await;
     let console = stage.console().await;
     let (code, why) = told(&console, "HOLD EPOCH 1 LIMIT 1000").await;
     assert_eq!((code.as_str(), why.as_str()), ("55000", "another process takes over from this one"));
@@ -304,6 +331,11 @@ async fn whoever_dies_on_the_way_leaves_one_that_serves() {
     let _fourth = Program::start(stage.path(), &["--takeover"]);
     stage.answers().await;
     assert_eq!(value(&stage.client().await.unwrap(), "select who()").await, "blue");
+    // Nobody speaks with the one that is left, and nobody is held as long as it lives.
+    stage.logged("ending, for the successor is gone").await;
+    stage.predecessor_is("0").await;
+    let (code, why) = told(&stage.console().await, "HOLD EPOCH 4 LIMIT 1000").await;
+    assert!(code == "55000" && why.contains("that served before this one has not ended"), "{code} {why}");
     assert!(second.is_running(), "a transaction is open");
     left.batch_execute("commit").await.unwrap();
     second.ends().await;
@@ -311,6 +343,73 @@ async fn whoever_dies_on_the_way_leaves_one_that_serves() {
     stage.predecessor_is("").await;
     stage.switch("green", 4).await;
     drop(stage.green);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_is_told_to_end_first_brings_a_takeover_to_its_end() {
+    let stage = Stage::new("").await;
+    for goes_on in [true, false] {
+        let mut old = stage.start().await;
+        let mut asking = stage.asked().await;
+        old.terminate();
+        stage.logged("ending").await;
+        std::fs::remove_file(stage.path().join("log")).unwrap();
+        if goes_on {
+            asking.write_all(b"\"Ready\"\n").await.unwrap();
+            let said = heard(&mut asking).await;
+            assert!(said.starts_with("{\"Yours\""), "{said}");
+        } else {
+            assert!(old.is_running());
+            drop(asking);
+        }
+        old.ends().await;
+        // Whose the sockets are, his are the files.
+        assert_eq!(stage.has_files(), (goes_on, goes_on));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_while_the_old_process_ends_waits_for_it() {
+    let stage = Stage::new("[limits]\nshutdown_ms = 60000\n").await;
+    let mut old = stage.start().await;
+    let busy = stage.client().await.unwrap();
+    busy.batch_execute("begin; create table t (n int)").await.unwrap();
+    old.terminate();
+    let control = stage.path().join("state.json.takeover");
+    wait_until("the old process to take nobody", BOUND, async || match UnixStream::connect(&control).await {
+        Ok(_) => Err("connected"),
+        Err(_) => Ok(()),
+    })
+    .await
+    .unwrap();
+    let mut new = Program::start(stage.path(), &["--takeover"]);
+    // Longer than a process waits that has found nobody to ask.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(old.is_running() && new.is_running());
+    busy.batch_execute("commit").await.unwrap();
+    old.ends().await;
+    stage.answers().await;
+    assert_eq!(value(&stage.client().await.unwrap(), "select count(*) from t").await, "0");
+    assert_eq!(stage.has_files(), (true, true));
+    stage.switch("green", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_takes_over_when_a_hold_came_to_its_limit_until_somebody_releases() {
+    let stage = Stage::new("").await;
+    let mut old = stage.start().await;
+    let console = stage.console().await;
+    for command in ["WARM green EPOCH 1", "HOLD EPOCH 1 LIMIT 100 RUN 'r'"] {
+        console.simple_query(command).await.unwrap();
+    }
+    stage.logged("the hold reached its own limit").await;
+    let said = Program::refused(stage.path(), &["--takeover"]).await;
+    assert!(said.contains("the hold by epoch 1 (run 'r') came to its limit"), "{said}");
+    // So whoever drives it can go on.
+    stage.switch("green", 1).await;
+    let _new = stage.take_over().await;
+    old.ends().await;
+    assert_eq!(value(&stage.client().await.unwrap(), "select who()").await, "green");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -338,7 +437,7 @@ async fn who_stays_too_long_is_ended_between_transactions() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_new_configuration_says_where_is_listened() {
-    let stage = Stage::new("").await;
+    let stage = Stage::new("[reads]\nlisten = [\"127.0.0.3:0\"]\n").await;
     let text = std::fs::read_to_string(stage.path().join("proxy.toml")).unwrap();
     let load = |text: &str| {
         let path = stage.path().join("other.toml");
@@ -348,26 +447,35 @@ async fn the_new_configuration_says_where_is_listened() {
     let old = Proxy::start(load(&format!("metrics = \"127.0.0.2:0\"\n{text}"))).await.unwrap();
     let (tcp, metrics, socket) =
         (old.addresses()[0], old.metrics().unwrap(), old.socket().unwrap().to_owned());
+    let readers = old.read_addresses().to_owned();
     let elsewhere = text.replace("unix_dir = \"", "unix_port = 7432\nunix_dir = \"");
-    let more = elsewhere.replace("listen = [", "listen = [\"127.0.0.1:0\", ");
+    let more = elsewhere.replacen("listen = [", "listen = [\"127.0.0.1:0\", ", 1);
     // What cannot be listened on keeps everything as it was.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let holder = std::net::TcpListener::bind(taken).unwrap();
-    let refused = load(&elsewhere.replace("listen = [", &format!("listen = [\"{taken}\", ")));
+    let refused = load(&elsewhere.replacen("listen = [", &format!("listen = [\"{taken}\", "), 1));
     let error = Proxy::take_over(refused).await.unwrap_err();
     assert!(error.to_string().contains("cannot listen on"), "{error}");
     drop(holder);
+    // Where a state file's path is too long for a socket beside it, nobody can be asked.
+    let directory = stage.path().join("d".repeat(120));
+    std::fs::create_dir(&directory).unwrap();
+    let alone = elsewhere.replace("/state.json", &format!("/{}/state.json", "d".repeat(120)));
+    Proxy::take_over(load(&alone)).await.unwrap().shutdown().await;
     let connects = async |address| tokio::net::TcpStream::connect(address).await.is_ok();
     assert!(connects(tcp).await && connects(metrics).await && socket.exists());
     let new = Proxy::take_over(load(&more)).await.unwrap();
     tokio::time::timeout(BOUND, old.taken_over()).await.unwrap();
     tokio::time::timeout(BOUND, old.retire(std::future::pending())).await.unwrap();
-    assert_eq!(new.addresses().len(), 2);
+    assert_eq!((new.addresses().len(), new.read_addresses()), (2, &readers[..]));
     assert!(new.addresses().contains(&tcp), "{:?} without {tcp}", new.addresses());
-    for address in new.addresses() {
+    for address in new.addresses().iter().chain(&readers) {
         assert!(connects(*address).await, "{address}");
     }
     assert!(!connects(metrics).await, "nobody is to listen there");
     assert!(!socket.exists() && new.socket().unwrap().exists());
-    new.shutdown().await;
+    // What another process may be about to serve by is not removed.
+    let (_asking, socket) = (stage.asked().await, new.socket().unwrap().to_owned());
+    drop(new);
+    assert!(socket.exists() && stage.has_files().1);
 }

@@ -311,7 +311,10 @@ async fn no_switchover_begins_while_a_process_that_was_taken_over_from_has_sessi
         panic!("{outcome:?}")
     };
     assert_eq!(step, "guardrails");
-    assert!(failure.to_string().contains("has taken over from a process that still serves"), "{failure}");
+    assert!(
+        failure.to_string().contains("has taken over from a process that has not ended, with 1 connections"),
+        "{failure}"
+    );
     assert!(!started(&events).iter().any(|step| step == "warm-sessions"), "it has begun");
     drop(app);
     old.await.unwrap();

@@ -35,6 +35,8 @@ pub(super) fn show_state(shared: &Shared, visitor: &Visitor) -> Answer {
         ("free_upstreams", shared.pool.len().to_string()),
         ("left_behind", shared.farewell.len().to_string()),
         ("access", visitor.access().into()),
+        ("pid", std::process::id().to_string()),
         ("predecessor", shared.gate.of_predecessor().map(|left| left.to_string()).unwrap_or_default()),
+        ("predecessor_pid", shared.gate.former().map(|former| former.pid.to_string()).unwrap_or_default()),
     ])
 }

@@ -20,8 +20,7 @@ pub(super) async fn warm(
     epoch: u64,
     limit: Duration,
 ) -> Result<Answer, Refusal> {
-    shared.gate.may_hold()?;
-    shared.gate.claim(epoch)?;
+    shared.gate.claim_to_hold(epoch)?;
     if shared.server(side).is_none() {
         return Err(Refusal::not_now(format!("there is no {side} server in the configuration")));
     }
@@ -52,6 +51,11 @@ pub(super) async fn warm(
     let began = Instant::now();
     warm_words::learn(shared, &shared.registry.all(), side, limit / 4).await;
     shared.warm_side.set(Some(side));
+    if let Err(barred) = shared.gate.may_hold() {
+        // Somebody takes over meanwhile, and who does forgets the side as well: one of the two comes last.
+        shared.warm_side.set(None);
+        return Err(barred.into());
+    }
     let entries = shared.registry.all();
     let limit = limit.saturating_sub(began.elapsed());
     let pace = Pace::new(Instant::now(), limit, shared.config.limits.warm_concurrency);

@@ -194,4 +194,6 @@ fn a_side_is_at_risk_from_a_hold_until_somebody_releases() {
     assert!(gate.is_at_risk(), "the other side's fence is the driver's to lower");
     drive(Event::Release { epoch: 1 }, now);
     assert!(!gate.is_at_risk());
+    gate.inherit(true);
+    assert!(gate.is_at_risk(), "the process before took it for fenced");
 }

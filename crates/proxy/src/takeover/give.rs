@@ -2,6 +2,7 @@
 //! Refuses to end sessions.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,6 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
 use super::talk::{Ask, Ear, Tell, VERSION, Voice, ends};
+use super::{Successor, draining};
 use crate::cancel;
 use crate::shards::Entrance;
 use crate::shared::Shared;
@@ -38,34 +40,32 @@ pub(crate) fn listen(path: &Path) -> Option<UnixListener> {
     listener.map_err(|error| tracing::warn!(path = %path.display(), %error, "cannot be taken over")).ok()
 }
 
-/// Answers who wants to take over, until somebody has.
+/// Answers who wants to take over, until somebody has or the proxy stops: a conversation under way comes to its end first.
 pub(crate) async fn offer(
     shared: Arc<Shared>,
     entrance: Arc<Entrance>,
     listener: UnixListener,
     stop: watch::Sender<bool>,
 ) {
-    let mut stopped = stop.subscribe();
     loop {
         let accepted = tokio::select! {
+            biased;
+            () = stopped(&stop) => return,
             accepted = listener.accept() => accepted,
-            _ = stopped.changed() => return,
         };
         let given = match accepted {
-            Ok((stream, _)) => give(&shared, &entrance, &listener, stream).await,
+            Ok((stream, _)) => give(&shared, &entrance, &listener, stream, &stop).await,
             Err(error) => Err(error),
         };
         match given {
-            Ok(Some((voice, ear))) => {
+            Ok(Some(successor)) => {
+                shared.takeover.succeeded_by(successor);
                 shared.takeover.over.send_replace(true);
                 shared.takeover.listens_no_more();
                 shared.recorder.close();
-                let _ = stop.send(true);
-                drop(listener);
+                shared.warm_side.set(None);
+                stop.send_replace(true);
                 tracing::info!("another process serves from now on");
-                tell(&shared, &entrance, &voice, ear).await;
-                tracing::info!("the successor is gone");
-                shared.takeover.alone.send_replace(true);
                 return;
             }
             Ok(None) => {}
@@ -77,27 +77,35 @@ pub(crate) async fn offer(
     }
 }
 
+async fn stopped(stop: &watch::Sender<bool>) {
+    // Never an error: we have the sender.
+    let _ = stop.subscribe().wait_for(|stop| *stop).await;
+}
+
 /// One conversation up to the handover. `None`: nothing has changed.
 async fn give(
     shared: &Shared,
     entrance: &Entrance,
     listener: &UnixListener,
     stream: UnixStream,
-) -> io::Result<Option<(Arc<Voice>, Ear)>> {
+    stop: &watch::Sender<bool>,
+) -> io::Result<Option<Successor>> {
     let (peer, us) = (stream.peer_cred()?.uid(), rustix::process::geteuid().as_raw());
     let (voice, mut ear) = ends(stream);
-    if peer != us && peer != 0 {
-        tracing::warn!(peer, "somebody else's process wants to take over");
-        return Ok(None);
-    }
-    // Who only looks whether we live says nothing.
-    let Some(Ask::Take { version }) = tokio::time::timeout(TO_ASK, ear.hear()).await?? else {
-        return Ok(None);
-    };
     let refuse = async |reason: String| {
         tracing::warn!(reason, "a takeover is refused");
         voice.say(&Tell::Refused { reason }).await.map(|()| None)
     };
+    if peer != us && peer != 0 {
+        return refuse(format!("it is a process of another user's, {peer}")).await;
+    }
+    let asked = tokio::select! {
+        biased;
+        () = stopped(stop) => return Ok(None),
+        asked = tokio::time::timeout(TO_ASK, ear.hear()) => asked??,
+    };
+    // Who only looks whether we live says nothing.
+    let Some(Ask::Take { version }) = asked else { return Ok(None) };
     if version != VERSION {
         return refuse(format!("it speaks version {VERSION} of the takeover, not {version}")).await;
     }
@@ -107,10 +115,11 @@ async fn give(
     let handed =
         tokio::time::timeout(TO_BE_READY, hand_over(shared, entrance, listener, &voice, &mut ear)).await;
     let failed = match handed {
-        Ok(Ok(())) => return Ok(Some((voice, ear))),
+        Ok(Ok(mark)) => return Ok(Some(Successor { voice, ear, _mark: mark })),
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("it was not ready to serve within {TO_BE_READY:?}"),
     };
+    shared.takeover.lend(false);
     shared.recorder.resume();
     shared.gate.stand_up();
     refuse(failed).await
@@ -122,24 +131,29 @@ async fn hand_over(
     listener: &UnixListener,
     voice: &Voice,
     ear: &mut Ear,
-) -> io::Result<()> {
+) -> io::Result<File> {
+    let mark = draining::mark(&shared.config.state_file).await?;
     let state = shared.recorder.share().map_err(io::Error::other)?;
     let mut handed = VecDeque::new();
     for (name, socket) in &*shared.takeover.sockets() {
         handed.push_back((name.clone(), socket.try_clone()?));
     }
     let names = handed.iter().map(|(name, _)| name.clone()).collect();
-    let epoch = shared.gate.view().epoch;
+    let (epoch, at_risk) = (shared.gate.view().epoch, shared.gate.is_at_risk());
     let mut descriptors = vec![state.as_fd(), listener.as_fd()];
     descriptors.extend(handed.iter().map(|(_, socket)| socket.as_fd()));
-    voice.say_with(&Tell::Sockets { version: VERSION, epoch, names }, &descriptors).await?;
+    // From here on it could serve, whatever becomes of us.
+    shared.takeover.lend(true);
+    voice.say_with(&Tell::Sockets { version: VERSION, epoch, at_risk, names }, &descriptors).await?;
     match ear.hear().await? {
         Some(Ask::Ready) => {}
         other => return Err(io::Error::other(format!("it went away before it could serve ({other:?})"))),
     }
     shared.recorder.retire();
     // When it is gone by now, we go on. Until we stop both accept, from the same queues.
-    voice.say(&Tell::Yours { connections: left(shared, entrance) }).await
+    let (pid, epoch) = (std::process::id(), shared.gate.view().epoch);
+    voice.say(&Tell::Yours { pid, epoch, connections: left(shared, entrance) }).await?;
+    Ok(mark)
 }
 
 /// Connections that are not over, those of processes before included.
@@ -148,13 +162,14 @@ fn left(shared: &Shared, entrance: &Entrance) -> usize {
 }
 
 /// Tells the successor how many are left, and does its cancel requests, as long as both live.
-async fn tell(shared: &Arc<Shared>, entrance: &Entrance, voice: &Arc<Voice>, mut ear: Ear) {
+pub(crate) async fn tell(shared: Arc<Shared>, entrance: Arc<Entrance>, mut successor: Successor) {
+    let (voice, ear) = (&successor.voice, &mut successor.ear);
     let places = Arc::new(Semaphore::new(CANCELS));
     let hear = async {
         while let Ok(Some(Ask::Cancel { id, pid, secret })) = ear.hear().await {
             // Never refused: nobody closes the semaphore.
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            let (shared, voice) = (Arc::clone(shared), Arc::clone(voice));
+            let (shared, voice) = (Arc::clone(&shared), Arc::clone(voice));
             tokio::spawn(async move {
                 if let Ok(key) = CancelKey::new(pid, &secret) {
                     cancel::pass_on(&shared, &key).await;
@@ -167,7 +182,7 @@ async fn tell(shared: &Arc<Shared>, entrance: &Entrance, voice: &Arc<Voice>, mut
     let news = async {
         let mut told = None;
         loop {
-            let connections = left(shared, entrance);
+            let connections = left(&shared, &entrance);
             if told.replace(connections) != Some(connections)
                 && voice.say(&Tell::Left { connections }).await.is_err()
             {
@@ -180,4 +195,8 @@ async fn tell(shared: &Arc<Shared>, entrance: &Entrance, voice: &Arc<Voice>, mut
         () = hear => {}
         () = news => {}
     }
+    tracing::info!("the successor is gone");
+    shared.takeover.alone.send_replace(true);
+    // The mark stays.
+    std::future::pending().await
 }

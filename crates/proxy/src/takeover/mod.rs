@@ -6,30 +6,36 @@
 //! It sends its listening sockets and the state file with its lock, and goes on accepting. The new one binds what else its
 //! configuration says and reads the state; when it could serve it says so, and the old one stops accepting and never writes
 //! the state again. Up to there whatever fails leaves the old one as it was. The two have the same sockets, so what waits in
-//! a socket's queue is accepted by one of them.
+//! a socket's queue is accepted by one of them. An old one that is told to end first brings such a conversation to its end; who
+//! asks it later finds nobody, and waits for the state file's lock, which it has until it is gone.
 //!
 //! The sessions of the old process are behind no gate of the new one. So while a predecessor lives nobody is held at the new
-//! one, and no switchover begins; and a predecessor whose successor dies ends, for the next one would not know of it. Cancel requests come to the new one; those with keys it has not given go to the old.
+//! one, and no switchover begins; and a predecessor whose successor dies ends, marked (`draining`) for the next one, which cannot
+//! ask it. Cancel requests come to the new one; those with keys it has not given go to the old.
 
+mod draining;
 mod give;
 mod retire;
+mod succeed;
 mod take;
 mod talk;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pgteal_wire::cancel::CancelKey;
 use tokio::sync::{oneshot, watch};
 
-pub(crate) use give::{listen, offer};
-pub(crate) use take::{Inheritance, follow};
+pub(crate) use draining::wait as wait_for_draining;
+pub(crate) use give::{listen, offer, tell};
+pub(crate) use take::{Asked, Inheritance, follow};
 pub(crate) use talk::Name;
-use talk::{Ask, Voice};
+use talk::{Ask, Ear, Voice};
 
 /// How long a predecessor may take to have a cancel request delivered.
 const TO_CANCEL: Duration = Duration::from_secs(6);
@@ -45,6 +51,16 @@ pub enum TakeoverError {
     #[error("the proxy that serves does not answer at {path} within {limit:?}")]
     Silent {
         /// The socket of takeovers.
+        path: PathBuf,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// It was about to end, or cannot be asked, and has not ended.
+    #[error(
+        "the proxy that has the state file {path} cannot be taken over from, and has not ended within {limit:?}"
+    )]
+    NotEnded {
+        /// The state file.
         path: PathBuf,
         /// How long it was waited for.
         limit: Duration,
@@ -72,6 +88,9 @@ pub(crate) struct Takeover {
     /// The listening sockets, for who takes over.
     sockets: Mutex<Vec<(Name, OwnedFd)>>,
     predecessor: Mutex<Option<Arc<Predecessor>>>,
+    /// Another process has them by now, and may be about to serve.
+    lent: AtomicBool,
+    successor: Mutex<Option<Successor>>,
     /// Another process serves.
     over: watch::Sender<bool>,
     /// It did, and is gone.
@@ -81,7 +100,14 @@ pub(crate) struct Takeover {
 impl Default for Takeover {
     fn default() -> Self {
         let (over, alone) = (watch::Sender::new(false), watch::Sender::new(false));
-        Self { sockets: Mutex::default(), predecessor: Mutex::default(), over, alone }
+        Self {
+            sockets: Mutex::default(),
+            predecessor: Mutex::default(),
+            lent: AtomicBool::new(false),
+            successor: Mutex::default(),
+            over,
+            alone,
+        }
     }
 }
 
@@ -96,9 +122,22 @@ impl Takeover {
         self.sockets().clear();
     }
 
-    /// Whether another process serves.
-    pub(crate) fn is_over(&self) -> bool {
-        *self.over.borrow()
+    /// Whether another process has our sockets, so that their files are not ours to remove.
+    pub(crate) fn are_lent(&self) -> bool {
+        self.lent.load(SeqCst)
+    }
+
+    fn lend(&self, lent: bool) {
+        self.lent.store(lent, SeqCst);
+    }
+
+    fn succeeded_by(&self, successor: Successor) {
+        *self.successor.lock().unwrap_or_else(PoisonError::into_inner) = Some(successor);
+    }
+
+    /// Who serves now, for whoever speaks with it from then on.
+    pub(crate) fn successor(&self) -> Option<Successor> {
+        self.successor.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Ready when another process serves.
@@ -124,6 +163,15 @@ impl Takeover {
     fn sockets(&self) -> MutexGuard<'_, Vec<(Name, OwnedFd)>> {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The process after.
+#[derive(Debug)]
+pub(crate) struct Successor {
+    voice: Arc<Voice>,
+    ear: Ear,
+    /// Until this process is gone, others can see that it has sessions.
+    _mark: File,
 }
 
 /// The process before, which still has sessions.

@@ -1,5 +1,6 @@
 //! Owns the end of a proxy: at once, gracefully, or after its successor has begun. Refuses to know who listens meanwhile.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use crate::farewell;
 use crate::gate::Event;
 use crate::proxy::Proxy;
 use crate::registry::Command;
+use crate::takeover;
 
 /// How often it is looked whether everybody has left.
 const LOOK: Duration = Duration::from_millis(50);
@@ -21,7 +23,8 @@ impl Proxy {
 
     /// Serves the sessions that are there until their clients leave, for `limits.takeover_drain_ms` at most, until `hurry`
     /// is ready or as long as the successor lives; then ends as [`Proxy::shutdown`] does.
-    pub async fn retire(self, hurry: impl Future<Output = ()>) {
+    pub async fn retire(mut self, hurry: impl Future<Output = ()>) {
+        self.close_doors().await;
         farewell::close_all(self.shared.pool.hold()).await;
         let limit = Duration::from_millis(self.shared.config.limits.takeover_drain_ms);
         let everybody_left = async {
@@ -43,10 +46,20 @@ impl Proxy {
         self.shutdown().await;
     }
 
+    /// Nobody comes in from then on, and no process takes over that has not by then.
+    async fn close_doors(&mut self) {
+        self.stop.send_replace(true);
+        while self.doors.join_next().await.is_some() {}
+        if let Some(successor) = self.shared.takeover.successor() {
+            let (shared, entrance) = (Arc::clone(&self.shared), Arc::clone(&self.entrance));
+            self.tasks.spawn(takeover::tell(shared, entrance, successor));
+        }
+    }
+
     /// Ends the proxy: no new connections, a hold is released, idle sessions end with 57P01, open transactions may end
     /// within `limits.shutdown_ms`, then they end as well.
     pub async fn shutdown(mut self) {
-        let _ = self.stop.send(true);
+        self.close_doors().await;
         self.shared.takeover.listens_no_more();
         let _ = self.shared.gate.drive(&Event::Shutdown, Instant::now(), |_, _| Ok(()));
         let deadline = Instant::now() + Duration::from_millis(self.shared.config.limits.shutdown_ms);

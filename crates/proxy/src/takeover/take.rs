@@ -13,10 +13,22 @@ use tokio::net::UnixStream;
 
 use super::talk::{Ask, Ear, Name, Tell, VERSION, Voice, ends};
 use super::{Predecessor, TakeoverError, socket_beside};
+use crate::gate::Former;
 use crate::shared::Shared;
 
 /// How long the predecessor may take for an answer: somebody else's conversation may be under way.
 const TO_ANSWER: Duration = Duration::from_secs(15);
+
+/// What has become of asking.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// Its sockets came.
+    Given(Box<Inheritance>),
+    /// Somebody was there, and hands nothing over any more: its state file is free when it is gone.
+    Ending,
+    /// Nobody is there, as far as can be known.
+    Nobody,
+}
 
 /// What a predecessor has handed over, or is about to.
 #[derive(Debug)]
@@ -30,19 +42,23 @@ pub(crate) struct Inheritance {
     pub(crate) control: OwnedFd,
     /// The highest epoch that it has seen.
     pub(crate) epoch: u64,
+    /// Whether it took the side that transactions go to for fenced, perhaps.
+    pub(crate) at_risk: bool,
     sockets: Vec<(Name, OwnedFd)>,
 }
 
 impl Inheritance {
-    /// Asks the proxy with this state file for its sockets; `None` when there is none.
-    pub(crate) async fn ask(state_file: &Path) -> Result<Option<Self>, TakeoverError> {
+    /// Asks the proxy with this state file for its sockets.
+    pub(crate) async fn ask(state_file: &Path) -> Result<Asked, TakeoverError> {
         let path = socket_beside(state_file);
         let broken = |reason: String| TakeoverError::Broken { path: path.clone(), reason };
         let stream = match UnixStream::connect(&path).await {
             Ok(stream) => stream,
             Err(error) => {
                 return match error.kind() {
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(None),
+                    // The last is a path too long for a socket: nobody can listen there.
+                    io::ErrorKind::NotFound | io::ErrorKind::InvalidInput => Ok(Asked::Nobody),
+                    io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Ok(Asked::Ending),
                     _ => Err(broken(error.to_string())),
                 };
             }
@@ -52,11 +68,15 @@ impl Inheritance {
             return Err(broken(format!("it is a process of another user's, {peer}")));
         }
         let (voice, mut ear) = ends(stream);
-        voice.say(&Ask::Take { version: VERSION }).await.map_err(|error| broken(error.to_string()))?;
-        let (epoch, names) = match hear(&mut ear, &path).await? {
-            Some(Tell::Sockets { version: VERSION, epoch, names }) => (epoch, names),
+        if let Err(error) = voice.say(&Ask::Take { version: VERSION }).await {
+            // It may have said why before it closed.
+            tracing::debug!(%error, "the predecessor");
+        }
+        let (epoch, at_risk, names) = match hear(&mut ear, &path).await? {
+            Some(Tell::Sockets { version: VERSION, epoch, at_risk, names }) => (epoch, at_risk, names),
             Some(Tell::Refused { reason }) => return Err(TakeoverError::Refused(reason)),
-            other => return Err(broken(format!("it said {other:?}"))),
+            Some(other) => return Err(broken(format!("it said {other:?}"))),
+            None => return Ok(Asked::Ending),
         };
         let mut descriptors = VecDeque::from(ear.descriptors());
         let (Some(state), Some(control)) = (descriptors.pop_front(), descriptors.pop_front()) else {
@@ -66,7 +86,8 @@ impl Inheritance {
             return Err(broken("not every socket came".into()));
         }
         let sockets = names.into_iter().zip(descriptors).collect();
-        Ok(Some(Self { path, voice, ear, state: File::from(state), control, epoch, sockets }))
+        let state = File::from(state);
+        Ok(Asked::Given(Box::new(Self { path, voice, ear, state, control, epoch, at_risk, sockets })))
     }
 
     /// The listening socket of this name.
@@ -75,17 +96,18 @@ impl Inheritance {
         Some(self.sockets.remove(place).1)
     }
 
-    /// Says that this process could serve, and answers when it is to: who serves before, with how many connections; `None`
-    /// when that process has died, and there is nobody but us.
-    pub(crate) async fn accept(mut self) -> Result<Option<(Legacy, usize)>, TakeoverError> {
+    /// Says that this process could serve, and answers when it is to: who served before; `None` when that process has died, and
+    /// there is nobody but us.
+    pub(crate) async fn accept(mut self) -> Result<Option<Legacy>, TakeoverError> {
         let said = self.voice.say(&Ask::Ready).await;
         if let Err(error) = &said {
             tracing::debug!(%error, "the predecessor");
         }
         match hear(&mut self.ear, &self.path).await? {
-            Some(Tell::Yours { connections }) => {
+            Some(Tell::Yours { pid, epoch, connections }) => {
                 self.forget_sockets();
-                Ok(Some((Legacy { predecessor: Predecessor::new(self.voice), ear: self.ear }, connections)))
+                let (predecessor, former) = (Predecessor::new(self.voice), Former { pid, connections });
+                Ok(Some(Legacy { predecessor, ear: self.ear, former, epoch }))
             }
             Some(Tell::Refused { reason }) => Err(TakeoverError::Refused(reason)),
             Some(other) => {
@@ -124,22 +146,29 @@ async fn hear(ear: &mut Ear, path: &Path) -> Result<Option<Tell>, TakeoverError>
 pub(crate) struct Legacy {
     predecessor: Arc<Predecessor>,
     ear: Ear,
+    former: Former,
+    /// The highest epoch that it has seen to the end.
+    epoch: u64,
 }
 
 impl Legacy {
     /// Nobody is held here while it lives. To be called before anybody comes in.
-    pub(crate) fn begin(&self, shared: &Shared, connections: usize) {
-        shared.gate.follow(Some(connections));
+    pub(crate) fn begin(&self, shared: &Shared) {
+        shared.gate.follow(Some(self.former));
+        // Stale: we know a higher one by the state file.
+        let _ = shared.gate.claim(self.epoch);
         shared.takeover.set_predecessor(Some(Arc::clone(&self.predecessor)));
     }
 }
 
 /// Hears what the predecessor says until it is gone.
 pub(crate) async fn follow(shared: Arc<Shared>, legacy: Legacy) {
-    let Legacy { predecessor, mut ear } = legacy;
+    let Legacy { predecessor, mut ear, former, .. } = legacy;
     loop {
         match ear.hear().await {
-            Ok(Some(Tell::Left { connections })) => shared.gate.follow(Some(connections)),
+            Ok(Some(Tell::Left { connections })) => {
+                shared.gate.follow(Some(Former { connections, ..former }))
+            }
             Ok(Some(Tell::Done { id })) => predecessor.done(id),
             Ok(Some(other)) => tracing::warn!(?other, "the predecessor says what it should not"),
             Ok(None) => break,
@@ -173,9 +202,32 @@ mod tests {
         let names = vec![Name::Tcp(sockets.local_addr().unwrap())];
         let file = File::create(state).unwrap();
         let descriptors = [file.as_fd(), listener.as_fd(), sockets.as_fd()];
-        voice.say_with(&Tell::Sockets { version: VERSION, epoch: 3, names }, &descriptors).await.unwrap();
+        let sockets = Tell::Sockets { version: VERSION, epoch: 3, at_risk: true, names };
+        voice.say_with(&sockets, &descriptors).await.unwrap();
         if reads_ready {
             assert!(matches!(ear.hear().await.unwrap(), Some(Ask::Ready)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_predecessor_that_says_nothing_and_closes_is_about_to_end() {
+        for reads in [true, false] {
+            let directory = tempfile::tempdir().unwrap();
+            let state = directory.path().join("state");
+            let listener = UnixListener::bind(socket_beside(&state)).unwrap();
+            let closing = async {
+                if reads {
+                    let (_voice, mut ear) = ends(listener.accept().await.unwrap().0);
+                    assert!(matches!(ear.hear().await.unwrap(), Some(Ask::Take { .. })));
+                }
+                drop(listener);
+            };
+            let (asked, ()) = tokio::join!(Inheritance::ask(&state), closing);
+            assert!(matches!(asked.unwrap(), Asked::Ending));
+            assert!(
+                matches!(Inheritance::ask(&state).await.unwrap(), Asked::Ending),
+                "its socket is left over"
+            );
         }
     }
 
@@ -184,7 +236,7 @@ mod tests {
         for reads_ready in [true, false] {
             let directory = tempfile::tempdir().unwrap();
             let state = directory.path().join("state");
-            assert!(Inheritance::ask(&state).await.unwrap().is_none(), "nobody is there");
+            assert!(matches!(Inheritance::ask(&state).await.unwrap(), Asked::Nobody));
             let sockets = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let address = sockets.local_addr().unwrap();
             let dying = predecessor(&state, &sockets, reads_ready);
@@ -193,8 +245,9 @@ mod tests {
                 while !path.exists() {
                     tokio::task::yield_now().await;
                 }
-                let mut inherited = Inheritance::ask(&state).await.unwrap().unwrap();
-                assert_eq!(inherited.epoch, 3);
+                let asked = Inheritance::ask(&state).await.unwrap();
+                let Asked::Given(mut inherited) = asked else { panic!("{asked:?}") };
+                assert_eq!((inherited.epoch, inherited.at_risk), (3, true));
                 assert!(inherited.socket(&Name::Unix("/elsewhere".into())).is_none());
                 let socket = inherited.socket(&Name::Tcp(address)).unwrap();
                 (inherited.accept().await.unwrap().is_none(), std::net::TcpListener::from(socket))

@@ -45,9 +45,9 @@ pub(super) enum Tell {
     Refused { reason: String },
     /// The sockets, with their descriptors: first that of the state file, with its lock, then the socket of takeovers, then
     /// these.
-    Sockets { version: u32, epoch: u64, names: Vec<Name> },
+    Sockets { version: u32, epoch: u64, at_risk: bool, names: Vec<Name> },
     /// From here on it accepts nobody and writes no state.
-    Yours { connections: usize },
+    Yours { pid: u32, epoch: u64, connections: usize },
     /// So many connections are left.
     Left { connections: usize },
     /// The cancel request has arrived, or can not.
@@ -185,7 +185,7 @@ mod tests {
         let ((voice, ear), (_, mut other)) = (ends(one), ends(other));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let names: Vec<_> = (0..200).map(|n| Name::Unix(format!("/a/long/path/{n}").into())).collect();
-        let sockets = Tell::Sockets { version: VERSION, epoch: 7, names: names.clone() };
+        let sockets = Tell::Sockets { version: VERSION, epoch: 7, at_risk: true, names: names.clone() };
         let same: Vec<_> = names.iter().map(|_| listener.as_fd()).collect();
         let (said, heard) = tokio::join!(voice.say_with(&sockets, &same), other.hear::<Tell>());
         said.unwrap();

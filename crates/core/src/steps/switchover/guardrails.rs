@@ -119,7 +119,7 @@ impl Guardrails {
             }
             if let Some(connections) = state.predecessor {
                 found.push(format!(
-                    "router {name} has taken over from a process that still serves {connections} connections, which \
+                    "router {name} has taken over from a process that has not ended, with {connections} connections that \
                      cannot be held"
                 ));
             }
