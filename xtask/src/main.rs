@@ -11,6 +11,7 @@ mod fuzz;
 mod pg;
 mod product;
 mod shell;
+mod suites;
 mod test;
 mod tidy;
 mod workspace;
@@ -37,7 +38,10 @@ enum Command {
         /// Only fetch
         #[arg(long)]
         fetch: bool,
-        /// Passed on to `compare-drivers`: `--only <part of a test's name>`, `--major <version>`
+        /// Compare only this suite; may be given again
+        #[arg(long, conflicts_with = "fetch")]
+        only: Vec<suites::Suite>,
+        /// Passed on to `compare-drivers`: `--test <part of a test's name>`, `--major <version>`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -96,7 +100,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ci => ci::run(),
         Command::Tidy => tidy::run(),
         Command::Demo { args } => return product::demo(&args),
-        Command::Drivers { fetch, args } => return drivers::run(fetch, &args),
+        Command::Drivers { fetch: true, .. } => drivers::run(),
+        Command::Drivers { only, args, .. } => return suites::run(&only, &args),
         Command::Bench { name, args } => return product::bench(&name, &args),
     }?;
     Ok(ExitCode::SUCCESS)

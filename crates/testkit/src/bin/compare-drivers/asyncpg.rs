@@ -16,11 +16,11 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// Before each line that is ours and not a test's.
 const MARK: &str = "@@\t";
 
-pub(crate) async fn run(place: &Place, only: &str) -> Result<Outcomes> {
+pub(crate) async fn run(place: &Place, only: &[String]) -> Result<Outcomes> {
     let suite = drivers().join("asyncpg-suite");
     ensure!(suite.exists(), "{} is missing: run `cargo xtask drivers`", suite.display());
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("drivers/asyncpg_suite.py");
-    let program = Program::file("python3").arg(script).arg(&suite).arg(only);
+    let program = Program::file("python3").arg(script).arg(&suite).args(only);
     let program = program.env("PYTHONPATH", drivers().join("python")).env("PYTHONDONTWRITEBYTECODE", "1");
     let program = program.env("PGHOST", "127.0.0.1").env("PGPORT", place.port().to_string());
     let program = program.env("PGUSER", "postgres").env("PGDATABASE", "postgres").env("LC_ALL", "C.UTF-8");

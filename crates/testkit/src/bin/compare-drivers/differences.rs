@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
+use similar::{Change, ChangeTag, TextDiff};
 
 use crate::Outcomes;
 
@@ -26,6 +27,9 @@ struct Difference {
     /// It depends on time, on either side.
     #[serde(default)]
     sometimes: bool,
+    /// Where the outcome is all that a script has said: the lines that only the one (`-`) or the other way (`+`) has.
+    #[serde(default)]
+    lines: Vec<String>,
 }
 
 impl Differences {
@@ -40,20 +44,41 @@ impl Differences {
         for name in direct.keys().chain(proxied.keys().filter(|name| !direct.contains_key(*name))) {
             let (there, here) = (direct.get(name).unwrap_or(&absent), proxied.get(name).unwrap_or(&absent));
             let known = self.difference.iter().find(|one| one.suite == suite && one.tests.contains(name));
-            match known {
-                None if there != here => {
-                    let line = format!("{suite}: {name}: direct {there}, through the proxy {here}");
-                    broken.push((name.clone(), line));
-                }
-                Some(known) if there == here && !known.sometimes => {
-                    let line = format!("{suite}: {name}: {here} on both ways, but a known difference");
-                    broken.push((name.clone(), line));
-                }
-                _ => {}
-            }
+            let line = match known {
+                _ if there == here && known.is_none_or(|known| known.sometimes) => continue,
+                Some(known) if there != here && known.covers(there, here) => continue,
+                _ if there != here => format!("{suite}: {name}: {}", show(there, here)),
+                _ => format!("{suite}: {name}: the same on both ways, but a known difference"),
+            };
+            broken.push((name.clone(), line));
         }
         broken
     }
+}
+
+impl Difference {
+    fn covers(&self, there: &str, here: &str) -> bool {
+        self.lines.is_empty() || self.lines == lines(there, here)
+    }
+}
+
+fn show(there: &str, here: &str) -> String {
+    if !there.contains('\n') && !here.contains('\n') {
+        return format!("direct {there}, through the proxy {here}");
+    }
+    format!("direct (-), through the proxy (+)\n{}", lines(there, here).join("\n"))
+}
+
+/// The lines that only one of two texts has: `- ` before those of the first, `+ ` before those of the second.
+fn lines(there: &str, here: &str) -> Vec<String> {
+    let diff = TextDiff::from_lines(there, here);
+    let mark = |tag| match tag {
+        ChangeTag::Delete => Some('-'),
+        ChangeTag::Insert => Some('+'),
+        ChangeTag::Equal => None,
+    };
+    let line = |change: Change<&str>| Some(format!("{} {}", mark(change.tag())?, change.value().trim_end()));
+    diff.iter_all_changes().filter_map(line).collect()
 }
 
 #[cfg(test)]
@@ -67,6 +92,7 @@ mod tests {
             tests: tests.iter().map(|name| (*name).to_owned()).collect(),
             reason: String::new(),
             sometimes,
+            lines: Vec::new(),
         };
         let list =
             Differences { difference: vec![known(&["known", "mended"], false), known(&["odd"], true)] };
@@ -81,6 +107,26 @@ mod tests {
         let names: Vec<_> = broken.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["a", "gone", "mended", "new"], "{broken:?}");
         assert!(list.judge("other", &direct, &direct).is_empty());
+    }
+
+    #[test]
+    fn of_what_a_script_says_the_known_lines_are_excused_and_no_others() {
+        let known = Difference {
+            suite: "s".into(),
+            tests: vec!["script".into()],
+            reason: String::new(),
+            sometimes: false,
+            lines: vec!["- 1".into(), "+ one".into()],
+        };
+        let list = Differences { difference: vec![known] };
+        let judge = |there: &str, here: &str| {
+            let said = |text: &str| Outcomes::from([("script".to_owned(), text.to_owned())]);
+            list.judge("s", &said(there), &said(here)).pop().map(|(_, line)| line)
+        };
+        assert_eq!(judge("a\n1\nb\n", "a\none\nb\n"), None);
+        let other = judge("a\n1\nb\n", "a\none\n").unwrap_or_default();
+        assert!(other.ends_with("direct (-), through the proxy (+)\n- 1\n- b\n+ one"), "{other}");
+        assert!(judge("a\n", "a\n").is_some_and(|line| line.contains("a known difference")));
     }
 
     #[test]

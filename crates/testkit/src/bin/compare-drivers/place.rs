@@ -38,6 +38,11 @@ impl Place {
         Ok(place)
     }
 
+    /// The server itself.
+    pub(crate) fn server(&self) -> &Cluster {
+        &self.cluster
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.proxy.as_ref().map_or_else(|| self.cluster.port(), |(_, lease)| lease.port())
     }

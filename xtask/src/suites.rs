@@ -1,0 +1,97 @@
+//! The tests that drivers come with, for the comparison of the proxy with the server itself: asyncpg's from its source
+//! distribution, pinned by hash, and PostgreSQL's regression scripts from Debian's sources, by Debian's signed index. Owns that
+//! they are there. Refuses to know how they are run and what they say.
+
+use crate::{debian, drivers, pg, product, shell, workspace};
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// asyncpg's source distribution, which has its tests.
+const ASYNCPG: &str =
+    "asyncpg==0.32.0 --hash=sha256:45e64e56714d888330b884aad1dfb363d0bf43fb343e3d1a8968525f3bade478\n";
+
+/// Debian's source package that has the regression scripts, and the major version they belong to.
+const POSTGRESQL: &str = "postgresql-15";
+const SCRIPTS_MAJOR: u16 = 15;
+
+/// A suite that can be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Suite {
+    /// PostgreSQL's regression scripts, by psql
+    Psql,
+    /// asyncpg's own tests
+    Asyncpg,
+}
+
+/// The command: fetches the suites (all of them where none is chosen), and compares what their tests say of a server and of the
+/// proxy before it.
+pub(crate) fn run(only: &[Suite], args: &[String]) -> Result<ExitCode> {
+    let dir = drivers::ensure()?;
+    let chosen = if only.is_empty() { Suite::value_variants() } else { only };
+    let servers = pg::ensure(&[18, SCRIPTS_MAJOR])?;
+    let target = workspace::read()?.target;
+    let mut cargo = shell::cargo();
+    cargo.args(["run", "--quiet", "--locked", "-p", "pgteal-testkit", "--features", "bench"]);
+    cargo.args(["--bin", "compare-drivers", "--"]);
+    for suite in chosen {
+        let lock = drivers::lock(&dir)?;
+        match suite {
+            Suite::Psql => psql(&dir).context("PostgreSQL's regression scripts")?,
+            Suite::Asyncpg => asyncpg(&dir).context("asyncpg's tests")?,
+        }
+        drop(lock);
+        let name = suite.to_possible_value().context("a suite without a name")?;
+        cargo.args(["--only", name.get_name()]);
+    }
+    shell::run(shell::cargo().args(["build", "--locked", "-p", "pgteal-proxy", "--bins"]))?;
+    cargo.args(args).env("PGTEAL_PG_DIR", servers).env("PGTEAL_DRIVERS_DIR", dir);
+    product::pass_on(cargo.env("PGTEAL_BIN_DIR", target.join("debug")))
+}
+
+/// Only their `tests`: the driver itself is the wheel's.
+fn asyncpg(dir: &Path) -> Result<()> {
+    let python = pg::python_with_pip(dir)?;
+    drivers::fetch(&dir.join("asyncpg-suite"), ASYNCPG, |place| {
+        let file = place.join("requirements.txt");
+        fs::write(&file, ASYNCPG)?;
+        let mut pip = Command::new(&python);
+        pip.args(["-m", "pip", "--disable-pip-version-check", "download", "-q", "--no-deps"]);
+        pip.args(["--require-hashes", "--no-binary=asyncpg", "-d"]).arg(place).arg("-r").arg(&file);
+        shell::read(&mut pip)?;
+        unpack(&only_file(place, "gz")?, place, 1, "*/tests/*")
+    })
+}
+
+/// Only what psql is fed with. Servers, which are another user's, read its data.
+fn psql(dir: &Path) -> Result<()> {
+    drivers::fetch(&dir.join("psql-suite"), POSTGRESQL, |place| {
+        let work = place.join("source");
+        fs::create_dir(&work)?;
+        debian::source(POSTGRESQL, &work)?;
+        if !shell::on_path("bzip2") {
+            debian::install(&["bzip2"], "PostgreSQL's sources are packed by it")?;
+        }
+        unpack(&only_file(&work, "bz2")?, place, 4, "*/src/test/regress/*")?;
+        fs::remove_dir_all(&work).context("the archive")
+    })
+}
+
+/// The one file in `place` whose name ends with `extension`.
+fn only_file(place: &Path, extension: &str) -> Result<PathBuf> {
+    let mut files = fs::read_dir(place)?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let found = files.find(|path| path.extension().is_some_and(|ext| ext == extension));
+    found.with_context(|| format!("no .{extension} in {}", place.display()))
+}
+
+/// Unpacks what of `archive` is called like `wanted` into `place`, less the first `strip` directories of its path.
+fn unpack(archive: &Path, place: &Path, strip: u8, wanted: &str) -> Result<()> {
+    let mut tar = Command::new("tar");
+    tar.args(["--extract", "--no-same-owner", "--no-same-permissions"])
+        .arg(format!("--strip-components={strip}"));
+    tar.arg("--file").arg(archive).arg("--directory").arg(place);
+    tar.env_remove("TAR_OPTIONS").args(["--wildcards", wanted]);
+    shell::read(&mut tar).map(drop)
+}
