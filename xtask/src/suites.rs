@@ -1,6 +1,6 @@
 //! The tests that drivers come with, for the comparison of the proxy with the server itself: asyncpg's from its source
-//! distribution, pinned by hash, and PostgreSQL's regression scripts from Debian's sources, by Debian's signed index. Owns that
-//! they are there. Refuses to know how they are run and what they say.
+//! distribution, pinned by hash, PostgreSQL's regression scripts from Debian's sources, by Debian's signed index, and psycopg's
+//! from a clone of its repository, by the hash of the commit. Owns that they are there. Refuses to know how they are run and what they say.
 
 use crate::{debian, drivers, pg, product, shell, workspace};
 use anyhow::{Context, Result};
@@ -17,6 +17,13 @@ const ASYNCPG: &str =
 const POSTGRESQL: &str = "postgresql-15";
 const SCRIPTS_MAJOR: u16 = 15;
 
+/// The commit of psycopg's repository whose tests run, and what they need besides the driver.
+const PSYCOPG: &str = "83f110367cdd249cc0a352e2246ecea9e878e5a0";
+const PYTEST: &str = include_str!("../drivers/psycopg-suite.txt");
+
+/// Where clones of repositories are whose tests are in no package.
+const CLONES: &str = "PGTEAL_CLONES";
+
 /// A suite that can be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Suite {
@@ -24,13 +31,28 @@ pub(crate) enum Suite {
     Psql,
     /// asyncpg's own tests
     Asyncpg,
+    /// psycopg's own tests, from a clone in the directory that PGTEAL_CLONES names
+    Psycopg,
+}
+
+impl Suite {
+    /// Whether it is in no package.
+    fn is_cloned(self) -> bool {
+        matches!(self, Self::Psycopg)
+    }
 }
 
 /// The command: fetches the suites (all of them where none is chosen), and compares what their tests say of a server and of the
 /// proxy before it.
 pub(crate) fn run(only: &[Suite], args: &[String]) -> Result<ExitCode> {
     let dir = drivers::ensure()?;
-    let chosen = if only.is_empty() { Suite::value_variants() } else { only };
+    // What is in no package takes part where it is chosen, or can be had.
+    let at_hand = |suite: &Suite| !suite.is_cloned() || std::env::var_os(CLONES).is_some();
+    let all: Vec<Suite> = Suite::value_variants().iter().copied().filter(at_hand).collect();
+    if only.is_empty() && all.len() < Suite::value_variants().len() {
+        eprintln!("without the suites that are in no package: {CLONES} does not say where their clones are");
+    }
+    let chosen = if only.is_empty() { &all } else { only };
     let servers = pg::ensure(&[18, SCRIPTS_MAJOR])?;
     let target = workspace::read()?.target;
     let mut cargo = shell::cargo();
@@ -41,6 +63,7 @@ pub(crate) fn run(only: &[Suite], args: &[String]) -> Result<ExitCode> {
         match suite {
             Suite::Psql => psql(&dir).context("PostgreSQL's regression scripts")?,
             Suite::Asyncpg => asyncpg(&dir).context("asyncpg's tests")?,
+            Suite::Psycopg => psycopg(&dir).context("psycopg's tests")?,
         }
         drop(lock);
         let name = suite.to_possible_value().context("a suite without a name")?;
@@ -77,6 +100,32 @@ fn psql(dir: &Path) -> Result<()> {
         unpack(&only_file(&work, "bz2")?, place, 4, "*/src/test/regress/*")?;
         fs::remove_dir_all(&work).context("the archive")
     })
+}
+
+fn psycopg(dir: &Path) -> Result<()> {
+    let python = pg::python_with_pip(dir)?;
+    drivers::fetch(&dir.join("psycopg-suite"), &format!("{PSYCOPG}\n{PYTEST}"), |place| {
+        clone("psycopg", PSYCOPG, &["tests", "pyproject.toml"], place)?;
+        let file = place.join("requirements.txt");
+        fs::write(&file, PYTEST)?;
+        let mut pip = Command::new(&python);
+        pip.args(["-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-deps"]);
+        pip.args(["--require-hashes", "--only-binary=:all:", "--root-user-action=ignore", "--target"]);
+        shell::read(pip.arg(place.join("python")).arg("-r").arg(&file)).map(drop)
+    })
+}
+
+/// Puts `paths` of the repository `name`, as they were in `commit`, into `place`.
+fn clone(name: &str, commit: &str, paths: &[&str], place: &Path) -> Result<()> {
+    let clones = std::env::var_os(CLONES).with_context(|| {
+        format!("they are in no package: clone the repository as <directory>/{name} and set {CLONES} to <directory>")
+    })?;
+    let archive = place.join("clone.tar");
+    let mut git = Command::new("git");
+    git.arg("-C").arg(Path::new(&clones).join(name)).args(["archive", "--format=tar", "--output"]);
+    shell::read(git.arg(&archive).arg(commit).args(paths))?;
+    unpack(&archive, place, 0, "*")?;
+    fs::remove_file(&archive).context("the archive")
 }
 
 /// The one file in `place` whose name ends with `extension`.

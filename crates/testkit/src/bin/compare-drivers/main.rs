@@ -7,6 +7,7 @@ mod asyncpg;
 mod differences;
 mod place;
 mod psql;
+mod psycopg;
 mod suite;
 
 use std::collections::BTreeMap;
