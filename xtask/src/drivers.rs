@@ -74,10 +74,15 @@ fn node(dir: &Path) -> Result<()> {
     fetch(&dir.join("node"), &format!("{PACKAGE}{PACKAGE_LOCK}"), |place| {
         fs::write(place.join("package.json"), PACKAGE)?;
         fs::write(place.join("package-lock.json"), PACKAGE_LOCK)?;
-        let mut npm = Command::new("npm");
-        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(place);
-        shell::read(&mut npm).map(drop)
+        npm(place)
     })
+}
+
+/// Installs what the lock file in `place` says.
+pub(crate) fn npm(place: &Path) -> Result<()> {
+    let mut npm = Command::new("npm");
+    npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(place);
+    shell::read(&mut npm).map(drop)
 }
 
 fn java() -> Result<()> {

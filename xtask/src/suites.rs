@@ -1,6 +1,7 @@
 //! The tests that drivers come with, for the comparison of the proxy with the server itself: asyncpg's from its source
-//! distribution, pinned by hash, PostgreSQL's regression scripts from Debian's sources, by Debian's signed index, and psycopg's
-//! from a clone of its repository, by the hash of the commit. Owns that they are there. Refuses to know how they are run and what they say.
+//! distribution, pinned by hash, PostgreSQL's regression scripts from Debian's sources, by Debian's signed index, and those of
+//! psycopg and node-postgres from clones of their repositories, by the hash of the commit. Owns that they are there. Refuses
+//! to know how they are run and what they say.
 
 use crate::{debian, drivers, pg, product, shell, workspace};
 use anyhow::{Context, Result};
@@ -21,6 +22,11 @@ const SCRIPTS_MAJOR: u16 = 15;
 const PSYCOPG: &str = "83f110367cdd249cc0a352e2246ecea9e878e5a0";
 const PYTEST: &str = include_str!("../drivers/psycopg-suite.txt");
 
+/// The commit of node-postgres's repository whose tests run, and what they need, the driver among it.
+const NODE_POSTGRES: &str = "df274d1ba9ad9d11a8f1079314faeafde7208207";
+const NODE_PACKAGE: &str = include_str!("../drivers/node-postgres-suite/package.json");
+const NODE_LOCK: &str = include_str!("../drivers/node-postgres-suite/package-lock.json");
+
 /// Where clones of repositories are whose tests are in no package.
 const CLONES: &str = "PGTEAL_CLONES";
 
@@ -33,17 +39,19 @@ pub(crate) enum Suite {
     Asyncpg,
     /// psycopg's own tests, from a clone in the directory that PGTEAL_CLONES names
     Psycopg,
+    /// node-postgres's own tests of a server, likewise
+    NodePostgres,
 }
 
 impl Suite {
     /// Whether it is in no package.
     fn is_cloned(self) -> bool {
-        matches!(self, Self::Psycopg)
+        matches!(self, Self::Psycopg | Self::NodePostgres)
     }
 }
 
-/// The command: fetches the suites (all of them where none is chosen), and compares what their tests say of a server and of the
-/// proxy before it.
+/// The command: fetches the suites (all of them where none is chosen), and compares what their tests say of a server and
+/// of the proxy before it.
 pub(crate) fn run(only: &[Suite], args: &[String]) -> Result<ExitCode> {
     let dir = drivers::ensure()?;
     // What is in no package takes part where it is chosen, or can be had.
@@ -64,6 +72,7 @@ pub(crate) fn run(only: &[Suite], args: &[String]) -> Result<ExitCode> {
             Suite::Psql => psql(&dir).context("PostgreSQL's regression scripts")?,
             Suite::Asyncpg => asyncpg(&dir).context("asyncpg's tests")?,
             Suite::Psycopg => psycopg(&dir).context("psycopg's tests")?,
+            Suite::NodePostgres => node_postgres(&dir).context("node-postgres's tests")?,
         }
         drop(lock);
         let name = suite.to_possible_value().context("a suite without a name")?;
@@ -112,6 +121,21 @@ fn psycopg(dir: &Path) -> Result<()> {
         pip.args(["-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-deps"]);
         pip.args(["--require-hashes", "--only-binary=:all:", "--root-user-action=ignore", "--target"]);
         shell::read(pip.arg(place.join("python")).arg("-r").arg(&file)).map(drop)
+    })
+}
+
+/// The tests take the driver from the directory above them.
+fn node_postgres(dir: &Path) -> Result<()> {
+    let pins = format!("{NODE_POSTGRES}\n{NODE_PACKAGE}{NODE_LOCK}");
+    drivers::fetch(&dir.join("node-postgres-suite"), &pins, |place| {
+        clone("node-postgres", NODE_POSTGRES, &["packages/pg/test"], place)?;
+        fs::rename(place.join("packages/pg/test"), place.join("test"))?;
+        fs::write(place.join("package.json"), NODE_PACKAGE)?;
+        fs::write(place.join("package-lock.json"), NODE_LOCK)?;
+        drivers::npm(place)?;
+        let mut copy = Command::new("cp");
+        copy.arg("-R").arg(place.join("node_modules/pg/lib")).arg(place.join("lib"));
+        shell::read(&mut copy).map(drop)
     })
 }
 

@@ -5,6 +5,7 @@
 
 mod asyncpg;
 mod differences;
+mod node_postgres;
 mod place;
 mod psql;
 mod psycopg;

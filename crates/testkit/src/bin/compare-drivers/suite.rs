@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use pgteal_testkit::{Output, Program, ProgramBuilder};
 
 use crate::place::Place;
-use crate::{Outcomes, asyncpg, psql, psycopg};
+use crate::{Outcomes, asyncpg, node_postgres, psql, psycopg};
 
 /// Before each line that is ours and not a test's.
 const MARK: &str = "@@\t";
@@ -21,11 +21,13 @@ pub(crate) enum Suite {
     Asyncpg,
     /// psycopg's.
     Psycopg,
+    /// node-postgres's.
+    NodePostgres,
 }
 
 impl Suite {
     /// In the order in which they run.
-    pub(crate) const ALL: [Self; 3] = [Self::Psql, Self::Asyncpg, Self::Psycopg];
+    pub(crate) const ALL: [Self; 4] = [Self::Psql, Self::Asyncpg, Self::Psycopg, Self::NodePostgres];
 
     /// As in `differences.toml` and on the command line.
     pub(crate) fn name(self) -> &'static str {
@@ -33,6 +35,7 @@ impl Suite {
             Self::Psql => "psql",
             Self::Asyncpg => "asyncpg",
             Self::Psycopg => "psycopg",
+            Self::NodePostgres => "node-postgres",
         }
     }
 
@@ -47,6 +50,7 @@ impl Suite {
             Self::Psql => psql::run(place, only).await,
             Self::Asyncpg => asyncpg::run(place, only).await,
             Self::Psycopg => psycopg::run(place, only).await,
+            Self::NodePostgres => node_postgres::run(place, only).await,
         }
     }
 }
