@@ -101,6 +101,31 @@ pub struct Drained {
     pub terminated: u64,
 }
 
+/// The server that a router takes for a side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// The identity that initdb gave its cluster.
+    pub system: u64,
+    /// Whether it is a standby.
+    pub is_standby: bool,
+}
+
+impl Asked {
+    /// What is wrong when our `side` is the primary of the cluster with the identity `ours`.
+    #[must_use]
+    pub fn astray(self, side: Side, ours: u64) -> Option<String> {
+        let theirs = self.system;
+        if theirs != ours {
+            let ids = format!("system identifier {theirs}, not {ours}");
+            return Some(format!("what it takes for {side} is a server of another cluster ({ids})"));
+        }
+        self.is_standby.then(|| format!("what it takes for {side} is a standby of {side}"))
+    }
+}
+
+/// How long a router may take to ask a side.
+pub const ASK_BOUND: Duration = Duration::from_secs(10);
+
 /// What went wrong between us and a router.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RouterError {
@@ -174,8 +199,8 @@ pub trait Router: Debug + Send + Sync {
     async fn census(&self, bound: Duration) -> Result<Census, RouterError>;
     /// Whether one of its sessions has this process of the server's: so it is this router that the session came by.
     async fn leads_to(&self, backend_pid: i32) -> Result<bool, RouterError>;
-    /// Whether it could let clients in while `side` serves; asks that side, and changes nothing.
-    async fn ask(&self, side: Side, bound: Duration) -> Result<(), RouterError>;
+    /// Which server its `side` is, provided that it could let clients in while that serves; asks there, and changes nothing.
+    async fn ask(&self, side: Side, bound: Duration) -> Result<Asked, RouterError>;
     /// Opens, for each idle client session, its upstream on `to`, with settings and prepared statements.
     async fn prepare(&self, to: Side, epoch: u64, bound: Duration) -> Result<Prepared, RouterError>;
     /// Closes what `prepare` opened.

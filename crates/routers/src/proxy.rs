@@ -9,7 +9,7 @@ use pgteal_core::deployment::Side;
 use pgteal_core::postgres::{
     Answer, ConnInfo, ConnInfoError, ConnectFailure, Console, Error, Purpose, Server,
 };
-use pgteal_core::router::{Census, Drained, Pinned, Prepared, Router, RouterError, RouterState};
+use pgteal_core::router::{Asked, Census, Drained, Pinned, Prepared, Router, RouterError, RouterState};
 use tokio::sync::Mutex;
 
 /// Database name by which the proxy knows that a client wants the console.
@@ -159,8 +159,16 @@ impl Router for ProxyRouter {
         Ok(upstreams.iter().any(|row| row.text("remote_pid") == Some(&pid)))
     }
 
-    async fn ask(&self, side: Side, bound: Duration) -> Result<(), RouterError> {
-        self.command(&format!("ASK {side} LIMIT {}", bound.as_millis()), bound).await.map(drop)
+    async fn ask(&self, side: Side, bound: Duration) -> Result<Asked, RouterError> {
+        let command = format!("ASK {side} LIMIT {}", bound.as_millis());
+        let row = self.command(&command, bound).await?;
+        let system = row.text("system_identifier").and_then(|text| text.parse().ok());
+        let system = system.ok_or_else(|| RouterError::Unknown {
+            router: self.console.name().to_owned(),
+            command,
+            reason: format!("it did not say which cluster its {side} is of"),
+        })?;
+        Ok(Asked { system, is_standby: row.text("in_recovery") != Some("false") })
     }
 
     async fn prepare(&self, to: Side, epoch: u64, bound: Duration) -> Result<Prepared, RouterError> {

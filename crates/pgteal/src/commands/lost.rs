@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use pgteal_core::deployment::Side;
-use pgteal_core::postgres::{self, ConnectFailure, Error, Purpose, Server, slot};
+use pgteal_core::postgres::{ConnectFailure, Error, Purpose, slot};
 
 use super::Context;
 use crate::errors::Failure;
@@ -47,13 +47,7 @@ impl Lost {
         command: &'static str,
     ) -> Result<(), Failure> {
         let (Some(side), Some(id)) = (self.side, &desk.standing.deployment) else { return Ok(()) };
-        let server = match side {
-            Side::Blue => place::blue(&desk.loaded, &context.env)?,
-            Side::Green => {
-                let provider = place::provider_to_look(&desk.loaded, &context.env, id.clone()).await?;
-                Server::new("green", provider.conninfo().clone()).map_err(postgres::Error::from)?
-            }
-        };
+        let server = place::server(&desk.loaded, &context.env, id, side).await?;
         let purpose = Purpose::probe("lost").within(ANSWER_BOUND);
         let keeps = match server.connect(server.conninfo().database(), purpose).await {
             Ok(session) => match slot::of_deployment(&session, id.as_str()).await {

@@ -1,22 +1,17 @@
 //! `pgteal switch`: the switchover from blue to green. `back` is the same in the other direction.
 
-use std::time::Duration;
-
 use pgteal_core::deployment::{Direction, Side};
-use pgteal_core::postgres::{self, Purpose, Server};
-use pgteal_core::router::{RouterError, RouterState};
+use pgteal_core::postgres::{self, Purpose, Server, wal};
+use pgteal_core::router::{ASK_BOUND, Router, RouterError, RouterState};
 use pgteal_core::switchover;
 
 use super::{Context, ended, preview};
-use crate::config::{ConfigError, Loaded, OnDrain, OnPinned, Provider};
+use crate::config::{Auth, ConfigError, Loaded, OnDrain, OnPinned, Provider};
 use crate::errors::{Advice, Failure};
 use crate::exit::Exit;
 use crate::run::{Desk, Entry, Journey, Stage, place};
 use crate::sides;
 use crate::units::parse_millis;
-
-/// How long the proxy may take to find out whether it can look up passwords on a side.
-const ASK_BOUND: Duration = Duration::from_secs(10);
 
 /// Options of `switch`.
 #[derive(Debug, clap::Args)]
@@ -194,11 +189,8 @@ async fn ready(context: &Context, desk: &Desk, direction: Direction) -> Result<R
         let why = format!("the proxy sends clients to {}, but {} serves", state.route, direction.from);
         return Err(desk.not_now(command_of(direction), why));
     }
-    match router.ask(direction.to, ASK_BOUND).await {
-        Err(RouterError::Refused { reason, .. }) => {
-            return Err(cannot_ask(desk, context, direction, &reason)?);
-        }
-        other => other?,
+    for side in [direction.from, direction.to] {
+        knows(context, desk, direction, side, router.as_ref()).await?;
     }
     let client = place::as_client(&desk.loaded, &context.env, direction.from)?;
     let database = client.database().to_owned();
@@ -214,14 +206,51 @@ async fn ready(context: &Context, desk: &Desk, direction: Direction) -> Result<R
     Ok(state)
 }
 
-/// The proxy would let nobody in who comes after the switchover.
+/// Whether the proxy can let clients in while `side` serves, and takes the same server for it as we do: one that was started for
+/// another green would move clients to where nobody follows.
+async fn knows(
+    context: &Context,
+    desk: &Desk,
+    direction: Direction,
+    side: Side,
+    router: &dyn Router,
+) -> Result<(), Failure> {
+    let asked = match router.ask(side, ASK_BOUND).await {
+        Err(RouterError::Refused { reason, .. }) => {
+            return Err(cannot_ask(desk, context, direction, side, &reason)?);
+        }
+        other => other?,
+    };
+    let Some(id) = &desk.standing.deployment else { return Ok(()) };
+    let server = place::server(&desk.loaded, &context.env, id, side).await?;
+    let session = server.connect(server.conninfo().database(), Purpose::probe("look")).await?;
+    let Some(why) = asked.astray(side, wal::system_identifier(&session).await?) else { return Ok(()) };
+    let how = if desk.loaded.config.proxy.console_conninfo.is_some() {
+        format!(
+            "have the file of the proxy name {side} as this configuration does, and start the proxy again where it runs"
+        )
+    } else {
+        "end the proxy and start it again, so that it reads this configuration: pgteal proxy (clients connect anew)".into()
+    };
+    Err(Failure::Ended(Box::new(Advice {
+        code: "proxy-elsewhere",
+        what: format!("the proxy leads elsewhere: {why}"),
+        object: Some(format!("server {side} of the proxy")),
+        data: "nobody is held; nothing was changed".into(),
+        next: format!("{how}; then: {}", command_of(direction)),
+        exit: Exit::Blocked,
+    })))
+}
+
+/// The proxy would let nobody in who comes while `to` serves, or cannot tell which server that is.
 fn cannot_ask(
     desk: &Desk,
     context: &Context,
     direction: Direction,
+    to: Side,
     reason: &str,
 ) -> Result<Failure, Failure> {
-    let (to, loaded) = (direction.to, &desk.loaded);
+    let loaded = &desk.loaded;
     let (proxy, command) = (&loaded.config.proxy, command_of(direction));
     let (variable, key) = match &proxy.auth_user {
         Some(_) => (sides::AUTH_PASSWORD, "proxy.auth_password_file".to_owned()),
@@ -247,7 +276,12 @@ fn cannot_ask(
     };
     Ok(Failure::Ended(Box::new(Advice {
         code: "proxy-lookup",
-        what: format!("nobody could log in through the proxy while {to} serves: {reason}"),
+        what: match proxy.auth {
+            Auth::Verifier => {
+                format!("nobody could log in through the proxy while {to} serves: {reason}")
+            }
+            _ => format!("the proxy cannot tell where clients are while {to} serves: {reason}"),
+        },
         object: Some(object),
         data: "nobody is held; nothing was changed".into(),
         next,

@@ -91,6 +91,20 @@ async fn make_provider(
     }
 }
 
+/// The server of a side, as we reach it: to look at it, without a run.
+///
+/// # Errors
+/// Connection settings or binaries that cannot be used.
+pub async fn server(loaded: &Loaded, env: &Env, id: &DeploymentId, side: Side) -> Result<Server, Failure> {
+    match side {
+        Side::Blue => blue(loaded, env),
+        Side::Green => {
+            let provider = provider_to_look(loaded, env, id.clone()).await?;
+            Ok(Server::new("green", provider.conninfo().clone()).map_err(postgres::Error::from)?)
+        }
+    }
+}
+
 fn parameters(config: &Config) -> BTreeMap<String, String> {
     config.green.parameters.iter().map(|(name, value)| (name.clone(), value.to_string())).collect()
 }

@@ -71,7 +71,7 @@ pub(crate) const FORMS: [(&str, &str); 20] = [
     ("LOOK [LIMIT <ms>]", "look at what every idle session holds, for SHOW SESSIONS; open nothing"),
     (
         "ASK <blue|green> [LIMIT <ms>]",
-        "find out whether passwords can be looked up on that side; change nothing",
+        "find out whether passwords can be looked up on that side, and which server it is; change nothing",
     ),
     ("WARM <blue|green> EPOCH <n> [LIMIT <ms>]", "open every idle session's upstream on that side ahead"),
     ("COOL EPOCH <n>", "close the upstreams that were opened ahead"),

@@ -143,6 +143,20 @@ impl Watched {
     }
 }
 
+/// Which cluster a side's login leads to, by the identity that initdb gave it, and whether that server is a standby; asked on a
+/// connection of its own.
+pub(crate) async fn identify(service: &ServiceLogin, limit: Duration) -> io::Result<(Option<u64>, bool)> {
+    let asked = async {
+        let settings = [("application_name", "pgteal/reads")];
+        let login = service.log_in(service.server(), &settings, limit).await;
+        converse(&mut login.map_err(io::Error::other)?).await
+    };
+    let answer = tokio::time::timeout(limit, asked).await;
+    let answer =
+        answer.map_err(|_| io::Error::other(format!("no answer within {} ms", limit.as_millis())))??;
+    Ok((answer.system, answer.in_recovery))
+}
+
 async fn converse(connection: &mut Upstream) -> io::Result<Answer> {
     let mut out = BytesMut::new();
     put_query(&mut out, QUESTION);

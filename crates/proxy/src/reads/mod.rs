@@ -19,7 +19,7 @@ use crate::auth::{Target, TargetError};
 use crate::config::{Config, ConfigError, ReadFallback, ReadsConfig, ServerConfig};
 use crate::route::Side;
 
-pub(crate) use check::watch;
+pub(crate) use check::{identify, watch};
 pub(crate) use health::Standing;
 use health::{Health, Seen};
 use trail::{Position, Trail};

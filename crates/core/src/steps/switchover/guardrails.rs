@@ -14,6 +14,7 @@ use crate::checks;
 use crate::deployment::Direction;
 use crate::drift;
 use crate::failure::{self, code};
+use crate::router::ASK_BOUND;
 use crate::steps::{is_fenced, is_lowered, stream, trial};
 use crate::world::World;
 
@@ -94,6 +95,7 @@ impl Guardrails {
     async fn obstacles(&self, world: &World) -> Result<Vec<String>, StepError> {
         let Direction { from, to } = self.0;
         let mut found = self.routers(world).await?;
+        found.extend(self.whereabouts(world).await?);
         if !is_lowered(world, from).await? {
             found.push(format!("{from} is fenced already, so it is not the active side"));
         }
@@ -122,6 +124,24 @@ impl Guardrails {
                     "router {name} has taken over from a process that has not ended, with {connections} connections that \
                      cannot be held"
                 ));
+            }
+        }
+        Ok(found)
+    }
+
+    /// A router that takes another server for a side, as one does that was started for another green, would move clients to
+    /// where nobody follows.
+    async fn whereabouts(&self, world: &World) -> Result<Vec<String>, StepError> {
+        let (mut found, Some(database)) = (Vec::new(), world.databases.first()) else {
+            return Ok(Vec::new());
+        };
+        for side in [self.0.from, self.0.to] {
+            let ours = async { wal::system_identifier(&world.session(side, database).await?).await };
+            let ours = ours.await.map_err(|error| failure::server(&error))?;
+            let asked = world.routers(|router| router.ask(side, ASK_BOUND)).await?;
+            for (router, asked) in world.routers.iter().zip(asked) {
+                let astray = asked.astray(side, ours);
+                found.extend(astray.map(|what| format!("router {} leads astray: {what}", router.name())));
             }
         }
         Ok(found)
