@@ -49,4 +49,10 @@ async fn a_proxy_with_another_green_moves_nobody() {
 
     start_for(&mut rig, green).await;
     rig.must(&["switch"]).await;
+
+    // A server that is down is what it is, and not the proxy's trouble.
+    rig.blue.kill9().unwrap();
+    let output = rig.run(&["--json", "back"]).await;
+    let last: Value = serde_json::from_str(output.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(last["error"]["code"], "unreachable", "{last:#}");
 }

@@ -21,7 +21,11 @@ pub(crate) async fn still_held(world: &World, direction: Direction, cx: &Cx) -> 
     for state in world.routers(|router| router.state()).await? {
         if state.held_by != Some(epoch) || state.route != direction.from {
             let what = format!("expected a hold by epoch {epoch} with the route to {}", direction.from);
-            return Err(lost("the routers", &what).with_status(format!("{state:?}")));
+            let held =
+                state.held_by.map_or_else(|| "no hold".into(), |epoch| format!("a hold by epoch {epoch}"));
+            return Err(
+                lost("the routers", &what).with_status(format!("{held} with the route to {}", state.route))
+            );
         }
     }
     Ok(())

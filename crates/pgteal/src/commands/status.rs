@@ -141,7 +141,7 @@ async fn look(context: &Context, desk: &Desk) -> Result<(), Failure> {
     {
         fenced::show_held(&context.ui, router, &next);
     }
-    show(context, standing, &seen, router.as_ref(), horizon.as_ref());
+    show(context, standing, &seen, router.as_ref(), horizon.as_ref(), at_work.is_some());
     if let Some(holder) = &at_work {
         context.ui.line(format!("{} {holder}", context.ui.paint(Style::Bold, "at work:")));
     }
@@ -331,6 +331,7 @@ fn show(
     seen: &Seen,
     router: Option<&RouterState>,
     horizon: Option<&Horizon>,
+    at_work: bool,
 ) {
     let ui = &context.ui;
     let stage = match standing.stage {
@@ -355,7 +356,9 @@ fn show(
         },
     }
     if let Some(open) = &standing.open {
-        ui.line(format!("{} {} is not over: {}", ui.paint(Style::Warn, "run"), open.run, open.state));
+        let alone = if at_work { "" } else { ", and no controller is at work on it" };
+        let run = ui.paint(Style::Warn, "run");
+        ui.line(format!("{run} {} is not over: {}{alone}", open.run, open.state));
     }
     if !seen.syncing.is_empty() {
         let rows = seen.syncing.iter().map(|table| {

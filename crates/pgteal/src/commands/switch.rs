@@ -215,15 +215,16 @@ async fn knows(
     side: Side,
     router: &dyn Router,
 ) -> Result<(), Failure> {
+    let Some(id) = &desk.standing.deployment else { return Ok(()) };
+    let server = place::server(&desk.loaded, &context.env, id, side).await?;
+    // First of all: that a server is down is not the proxy's trouble.
+    let session = server.connect(server.conninfo().database(), Purpose::probe("look")).await?;
     let asked = match router.ask(side, ASK_BOUND).await {
         Err(RouterError::Refused { reason, .. }) => {
             return Err(cannot_ask(desk, context, direction, side, &reason)?);
         }
         other => other?,
     };
-    let Some(id) = &desk.standing.deployment else { return Ok(()) };
-    let server = place::server(&desk.loaded, &context.env, id, side).await?;
-    let session = server.connect(server.conninfo().database(), Purpose::probe("look")).await?;
     let Some(why) = asked.astray(side, wal::system_identifier(&session).await?) else { return Ok(()) };
     let how = if desk.loaded.config.proxy.console_conninfo.is_some() {
         format!(
