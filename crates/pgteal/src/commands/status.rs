@@ -168,10 +168,10 @@ async fn look(context: &Context, desk: &Desk) -> Result<(), Failure> {
 
 async fn servers(context: &Context, desk: &Desk, seen: &mut Seen) -> Result<(), Failure> {
     let (Some(id), env) = (&desk.standing.deployment, &context.env) else { return Ok(()) };
-    let provider = place::provider_to_look(&desk.loaded, env, id.clone()).await?;
-    let green = Server::new("green", provider.conninfo().clone()).map_err(postgres::Error::from)?;
+    let blue = place::server(&desk.loaded, env, id, Side::Blue).await?;
+    let green = place::server(&desk.loaded, env, id, Side::Green).await?;
     let databases = desk.databases("pgteal status").await.map(|(_, databases)| databases).unwrap_or_default();
-    for (side, server) in [(Side::Blue, place::blue(&desk.loaded, env)?), (Side::Green, green)] {
+    for (side, server) in [(Side::Blue, blue), (Side::Green, green)] {
         let home = server.conninfo().database().to_owned();
         let result = async {
             let session = open(&server, &home).await?;

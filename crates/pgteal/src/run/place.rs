@@ -34,18 +34,6 @@ pub async fn provider(loaded: &Loaded, env: &Env, id: DeploymentId) -> Result<Ar
     make_provider(loaded, env, id, false).await
 }
 
-/// As [`provider`], for who only looks or takes back: an existing green may be silent then.
-///
-/// # Errors
-/// Settings that cannot work.
-pub async fn provider_to_look(
-    loaded: &Loaded,
-    env: &Env,
-    id: DeploymentId,
-) -> Result<Arc<dyn Provider>, Failure> {
-    make_provider(loaded, env, id, true).await
-}
-
 async fn make_provider(
     loaded: &Loaded,
     env: &Env,
@@ -91,7 +79,7 @@ async fn make_provider(
     }
 }
 
-/// The server of a side, as we reach it: to look at it, without a run.
+/// The server of a side, as we reach it: to look at it, without a run. An existing green may be silent.
 ///
 /// # Errors
 /// Connection settings or binaries that cannot be used.
@@ -99,7 +87,7 @@ pub async fn server(loaded: &Loaded, env: &Env, id: &DeploymentId, side: Side) -
     match side {
         Side::Blue => blue(loaded, env),
         Side::Green => {
-            let provider = provider_to_look(loaded, env, id.clone()).await?;
+            let provider = make_provider(loaded, env, id.clone(), true).await?;
             Ok(Server::new("green", provider.conninfo().clone()).map_err(postgres::Error::from)?)
         }
     }
